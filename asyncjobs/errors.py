@@ -1,0 +1,276 @@
+"""Every error of this library, in one tree.
+
+AsyncJobsError
+├── InvalidOption            an option that cannot mean anything; also a ValueError
+│   └── TaskExists           a second task of one name
+├── InvalidArguments         a job's arguments do not fit its task; also a TypeError
+│   └── ArgumentsTooLarge
+├── InvalidResult            what a job returned cannot be stored (recorded on the job)
+├── UnknownTask              a task that this runner was never told about
+├── UnknownJob               no such job in this database; also a LookupError
+├── KeyConflict              the idempotency key belongs to a job with other arguments
+├── IllegalMove              the job's state does not allow it; says which state
+├── RunnerNotStarted
+│   └── RunnerClosed         it was started once, and has stopped
+├── RunnerAlreadyStarted
+├── RunnerFailed             the runner's own task died; carries the cause
+├── StoreError               the database, not the job
+│   ├── StoreUnavailable     it cannot be opened: place, rights, not a database, foreign
+│   │   ├── ForeignDatabase
+│   │   ├── NewerSchema
+│   │   └── SQLiteTooOld
+│   ├── StoreBusy            somebody else held the write lock for too long
+│   └── StoreFull            the disk or the size limit is reached
+└── JobError                 an awaited job did not complete
+    ├── JobFailed
+    │   ├── JobTimedOut
+    │   └── JobCrashed
+    ├── JobCancelled
+    │   └── JobExpired
+    └── ResultGone           the row is no longer here: pruned, deleted, never was
+
+JobSignal is apart: what a job raises to say something other than "it failed".
+No message ever holds the value of a job's argument.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+__all__ = [
+    "ArgumentsTooLarge",
+    "AsyncJobsError",
+    "Cancel",
+    "Fail",
+    "ForeignDatabase",
+    "IllegalMove",
+    "InvalidArguments",
+    "InvalidOption",
+    "InvalidResult",
+    "JobCancelled",
+    "JobCrashed",
+    "JobError",
+    "JobExpired",
+    "JobFailed",
+    "JobSignal",
+    "JobTimedOut",
+    "KeyConflict",
+    "NewerSchema",
+    "ResultGone",
+    "RetryLater",
+    "RunnerAlreadyStarted",
+    "RunnerClosed",
+    "RunnerFailed",
+    "RunnerNotStarted",
+    "SQLiteTooOld",
+    "Snooze",
+    "StoreBusy",
+    "StoreError",
+    "StoreFull",
+    "StoreUnavailable",
+    "TaskExists",
+    "UnknownJob",
+    "UnknownTask",
+]
+
+
+class AsyncJobsError(Exception):
+    """The root: catch it to catch everything that asyncjobs raises on its own account."""
+
+
+class InvalidOption(AsyncJobsError, ValueError):
+    """An option has a value that cannot mean anything. The message names both."""
+
+
+class TaskExists(InvalidOption):
+    """Two different tasks were given one name."""
+
+
+class InvalidArguments(AsyncJobsError, TypeError):
+    """The arguments do not fit the task's signature, or would not come back equal.
+
+    Raised at enqueue, before anything is stored. Names the argument, never its value.
+    """
+
+
+class ArgumentsTooLarge(InvalidArguments):
+    """The arguments take more than 1 MiB as JSON. Store the data, pass a reference."""
+
+
+class InvalidResult(AsyncJobsError):
+    """A job returned what its annotation forbids, or what cannot be stored.
+
+    Not raised to callers: the job fails with this as its recorded error.
+    """
+
+
+class UnknownTask(AsyncJobsError, LookupError):
+    """A task belongs to no runner, or to another one: call ``runner.include`` first."""
+
+
+class UnknownJob(AsyncJobsError, LookupError):
+    """No job with this id is in the database."""
+
+
+class KeyConflict(AsyncJobsError):
+    """The idempotency key is in use by a job of the same task with other arguments."""
+
+    def __init__(self, message: str, *, job_id: str) -> None:
+        super().__init__(message)
+        self.job_id = job_id
+
+
+class IllegalMove(AsyncJobsError):
+    """The job is in a state that does not allow what was asked, such as retrying a running one."""
+
+
+class RunnerNotStarted(AsyncJobsError, RuntimeError):
+    """The runner was never started: use it inside ``async with runner:``."""
+
+
+class RunnerClosed(RunnerNotStarted):
+    """The runner was started once and has stopped."""
+
+
+class RunnerAlreadyStarted(AsyncJobsError, RuntimeError):
+    """One runner object runs once at a time."""
+
+
+class RunnerFailed(AsyncJobsError, RuntimeError):
+    """The runner's own task died. ``__cause__`` says of what. Accepted jobs are safe on disk."""
+
+
+class StoreError(AsyncJobsError):
+    """The database refused or failed. What was asked may be repeated with the same ``NewJob``."""
+
+
+class StoreUnavailable(StoreError):
+    """The database cannot be opened, or what is there is no asyncjobs database."""
+
+
+class ForeignDatabase(StoreUnavailable):
+    """A database with tables of somebody else, and ``shared=True`` was not given."""
+
+
+class NewerSchema(StoreUnavailable):
+    """The database was written by a newer asyncjobs. It is left untouched."""
+
+
+class SQLiteTooOld(StoreUnavailable):
+    """The SQLite library that Python was built with is older than 3.35."""
+
+
+class StoreBusy(StoreError):
+    """Another program held the write lock for longer than an enqueue waits (5 s)."""
+
+
+class StoreFull(StoreError):
+    """The disk is full, or the database reached its size limit."""
+
+
+class JobError(AsyncJobsError):
+    """An awaited job did not complete.
+
+    Attributes:
+        job_id: the job's id.
+        reason: why it ended as it did: ``error``, ``timeout``, ``crash``, ``user`` …
+        error_type: qualified name of the exception that the job raised, if it raised one.
+        error_message: that exception's text.
+        traceback: its traceback as text (at most 64 KiB), from where the job ran.
+
+    When the exception happened in this very process it is also the ``__cause__``.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        job_id: str,
+        reason: str | None = None,
+        error_type: str | None = None,
+        error_message: str | None = None,
+        traceback: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.job_id = job_id
+        self.reason = reason
+        self.error_type = error_type
+        self.error_message = error_message
+        self.traceback = traceback
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Exceptions are rebuilt from ``args`` alone; keyword-only data would be lost on the way
+        # through a process pool of the application.
+        return (_rebuild_job_error, (type(self), self.args[0], self.__dict__))
+
+
+def _rebuild_job_error(kind: type[JobError], message: str, data: dict[str, Any]) -> JobError:
+    error = kind.__new__(kind, message)
+    error.__dict__.update(data)
+    return error
+
+
+class JobFailed(JobError):
+    """The job raised, and its retry policy is used up. Not raised while a retry is to come."""
+
+
+class JobTimedOut(JobFailed):
+    """The last attempt ran longer than its timeout."""
+
+
+class JobCrashed(JobFailed):
+    """The process that ran the job died, more often than ``max_crashes`` allows."""
+
+
+class JobCancelled(JobError):
+    """Somebody cancelled the job, or it cancelled itself with ``raise Cancel(...)``.
+
+    Not raised when the *awaiter* is cancelled: that is ``asyncio.CancelledError`` as ever,
+    and leaves the job alone.
+    """
+
+
+class JobExpired(JobCancelled):
+    """The job was not started before its ``expires`` time."""
+
+
+class ResultGone(JobError):
+    """The job's row is not in the database: pruned by retention, deleted, or never there."""
+
+
+class JobSignal(Exception):  # noqa: N818 - a message to the runner, not an error
+    """What a job may raise to say something other than "it failed"."""
+
+
+class RetryLater(JobSignal):
+    """Run this job again after ``delay`` seconds; uses up an attempt.
+
+    When no attempt is left the job fails with reason ``retries_exhausted``.
+    """
+
+    def __init__(self, delay: float | timedelta, reason: str = "") -> None:
+        super().__init__(reason or f"retry in {delay} s")
+        self.delay = delay
+
+
+class Snooze(JobSignal):
+    """Run this job again after ``delay`` seconds; uses up no attempt."""
+
+    def __init__(self, delay: float | timedelta, reason: str = "") -> None:
+        super().__init__(reason or f"snooze for {delay} s")
+        self.delay = delay
+
+
+class Cancel(JobSignal):
+    """End this job as cancelled, with a reason."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+
+
+class Fail(JobSignal):
+    """End this job as failed, with a reason and without further attempts."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)

@@ -1,0 +1,206 @@
+"""The records that cross floors. Frozen; instants are integer microseconds UTC."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from .clock import to_datetime
+from .states import FINISHED, MOVES, Event, State
+
+R_co = TypeVar("R_co", covariant=True)
+
+SUMMARY_MAX = 200
+"""Characters of an error's text that go into one line: a log record, an exception's message."""
+
+
+class NewJob(Struct, Generic[R_co], frozen=True, kw_only=True):
+    """One job, checked and ready to be enqueued, as often as one likes: the id makes it one row.
+
+    Made by ``task.job(...)`` or ``task.options(...).job(...)``.
+    """
+
+    id: str
+    task: str
+    arguments: str
+    queue: str
+    created_at: int
+    run_at: int | None = None
+    """``None`` means "at once": the store puts the instant at which it accepted the job."""
+    delay: int | None = None
+    """Microseconds after the store accepted the job. Not together with ``run_at``."""
+    priority: int = 0
+    max_crashes: int = 3
+    key: str | None = None
+    trigger: str = "api"
+    tags: tuple[str, ...] = ()
+    meta: str | None = None
+    options: str | None = None
+
+    def __repr__(self) -> str:
+        return f"<NewJob {self.id} of task {self.task!r}>"
+
+
+class Accepted(NamedTuple):
+    """What became of one enqueued job."""
+
+    job_id: str
+    existing: bool
+    """True when the id or the key had a row already; ``job_id`` is that row's."""
+    conflict: bool = False
+    """True when the key's row has other arguments: nothing was enqueued."""
+
+
+class Claimed(NamedTuple):
+    """A job this instance may now run: the claim is on disk."""
+
+    seq: int
+    id: str
+    task: str
+    queue: str
+    claim: int
+    attempt: int
+    crashes: int
+    snoozes: int
+    trigger: str
+    tags: str | None
+    options: str | None
+    arguments: str | None
+    meta: str | None
+
+
+class ErrorRecord(Struct, frozen=True, omit_defaults=True):
+    """An exception as data."""
+
+    type: str
+    message: str
+    traceback: str = ""
+
+    @property
+    def summary(self) -> str:
+        """Type and message in one line of at most :data:`SUMMARY_MAX` characters."""
+        line = f"{self.type}: {self.message}" if self.message else self.type
+        line = line.encode("unicode_escape", "backslashreplace").decode("ascii")
+        return line if len(line) <= SUMMARY_MAX else line[: SUMMARY_MAX - 1] + "…"
+
+
+class Transition(NamedTuple):
+    """One decided move of a running job. The store writes it if the fence still holds."""
+
+    seq: int
+    claim: int
+    event: Event
+    at: int
+    run_at: int | None = None
+    """Due time of the next run; ``None`` when there is none."""
+    reason: str | None = None
+    uncharge: bool = False
+    """True gives the attempt back: snoozes, releases and crashes use up none."""
+    result: str | None = None
+    error: ErrorRecord | None = None
+
+    @property
+    def state(self) -> State:
+        """The state that the event leads to."""
+        state = MOVES[self.event][1]
+        assert state is not None
+        return state
+
+
+class Outcome(Struct, frozen=True):
+    """How a job ended: what an awaited handle is resolved with."""
+
+    task: str
+    state: State
+    reason: str | None = None
+    result: str | None = None
+    error: ErrorRecord | None = None
+
+
+class Attempt(Struct, frozen=True, kw_only=True):
+    """One run of a job, as ``registry.attempts`` shows it."""
+
+    number: int
+    """The charged attempt, from 1. A run that crashed, was snoozed or released repeats it."""
+    claim: int
+    event: Event | None
+    """How it ended; ``None`` while it runs."""
+    reason: str | None
+    instance: str
+    started_at: datetime
+    finished_at: datetime | None
+    error: ErrorRecord | None = None
+
+
+class Job(Struct, frozen=True, kw_only=True):
+    """A snapshot of one row of the registry."""
+
+    seq: int
+    id: str
+    task: str
+    queue: str
+    state: State
+    reason: str | None
+    priority: int
+    run_at: datetime
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    instance: str | None
+    claim: int
+    attempt: int
+    crashes: int
+    snoozes: int
+    max_crashes: int
+    key: str | None
+    trigger: str
+    tags: tuple[str, ...]
+    cancel_reason: str | None
+    status: str
+    """The state, or the derived one: ``scheduled`` (due later), ``retrying`` (failed before)."""
+    arguments: Mapping[str, Any] | None
+    """As plain JSON values, by parameter name. ``None`` in a listing when over 8 KiB."""
+    meta: Mapping[str, Any]
+    result: Any = None
+    """As plain JSON, not in listings; ``await handle`` gives it back typed."""
+    error: ErrorRecord | None = None
+    """Of the last attempt that failed, if any did; in listings without the traceback."""
+
+    @property
+    def finished(self) -> bool:
+        """True in ``completed``, ``failed`` and ``cancelled``."""
+        return self.state in FINISHED
+
+    @property
+    def duration(self) -> timedelta | None:
+        """How long the last run took; ``None`` before its end."""
+        if self.started_at is None or self.finished_at is None:
+            return None
+        return self.finished_at - self.started_at
+
+    def __repr__(self) -> str:
+        return f"<Job {self.id} of task {self.task!r}: {self.status}>"
+
+
+def derived_state(state: State, *, attempt: int, run_at: int, now: int) -> str:
+    """The state to show: a queued job is ``retrying`` or ``scheduled`` when that says more."""
+    if state is State.QUEUED:
+        if attempt > 0:
+            return "retrying"
+        if run_at > now:
+            return "scheduled"
+    return state.value
+
+
+def optional_datetime(instant: int | None) -> datetime | None:
+    """``instant`` as a datetime, ``None`` as ``None``."""
+    return None if instant is None else to_datetime(instant)
+
+
+def tags_from_json(tags: str | None) -> tuple[str, ...]:
+    """Tags as stored, as a tuple."""
+    return () if tags is None else msgspec.json.decode(tags, type=tuple[str, ...])

@@ -1,0 +1,1 @@
+"""Pure rules: no await, no clock read, no SQL."""

@@ -1,0 +1,272 @@
+"""Arguments and results as JSON that comes back equal, checked against the task's types.
+
+What JSON would change in silence (NaN into null, tuples into lists, keys into strings) is found by
+decoding what was encoded and comparing. That costs about a microsecond and is the only test that
+holds for every type. Messages name the argument and its types, never a value.
+"""
+
+from __future__ import annotations
+
+import numbers
+import re
+from collections import deque
+from collections.abc import Callable
+from pathlib import PurePath
+from typing import Any
+
+import msgspec
+from msgspec import UNSET
+
+from ..errors import ArgumentsTooLarge, InvalidArguments, InvalidOption, InvalidResult
+from .limits import ARGUMENTS_MAX, RESULT_MAX
+from .signature import Signature
+
+_UNENCODABLE = (TypeError, ValueError, RecursionError, OverflowError)
+
+# The parts of a msgspec message that speak of types and places alone. Anything else, such as
+# "Invalid enum value 'x'", may hold a value and is not repeated.
+_WITHOUT_VALUES = re.compile(r"^(Expected `[^`]*`, got `[^`]*`|Object missing required field `\w+`)")
+_PLACE = re.compile(r"at `(?:key in )?\$\.?(\w+)")
+
+
+class TaskCodec:
+    """One task's arguments and results, to JSON and back."""
+
+    def __init__(self, function: Callable[..., Any], task: str) -> None:
+        self._task = task
+        self.signature = Signature(function, task)
+        self._strict = self._decoder(forbid_unknown_fields=True)
+        self._stored = self._decoder(forbid_unknown_fields=False)
+        self._names = tuple(self.signature.types)
+        self._result = _decoder(self.signature.returns, task, "the return annotation")
+
+    def _decoder(self, *, forbid_unknown_fields: bool) -> msgspec.json.Decoder[Any]:
+        fields = [(name, kind | msgspec.UnsetType if _can_union(kind) else kind, UNSET)
+                  for name, kind in self.signature.types.items()]  # fmt: skip
+        try:
+            model = msgspec.defstruct(
+                "Arguments", fields, forbid_unknown_fields=forbid_unknown_fields, kw_only=True
+            )
+            return msgspec.json.Decoder(model, dec_hook=_from_plain)
+        except TypeError as error:
+            raise InvalidOption(
+                f"the parameters of task {self._task!r} cannot be checked: {error}"
+            ) from error
+
+    def encode_arguments(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], *, deterministic: bool = False
+    ) -> str:
+        """The call's arguments as a JSON object by parameter name.
+
+        ``deterministic`` orders sets and keys, so that equal arguments are equal text.
+
+        Raises:
+            InvalidArguments: they do not fit the signature or would not come back equal.
+            ArgumentsTooLarge: over 1 MiB.
+        """
+        given = self.signature.bind(args, kwargs)
+        if not given:
+            return "{}"
+        try:
+            encoded = (_ORDERED if deterministic else _ENCODER).encode(given)
+        except _UNENCODABLE:
+            raise self._unencodable(given) from None
+        if len(encoded) > ARGUMENTS_MAX:
+            raise ArgumentsTooLarge(
+                f"the arguments of task {self._task!r} take {len(encoded)} bytes as JSON; at most "
+                f"{ARGUMENTS_MAX} fit: store the data elsewhere and pass a reference"
+            )
+        try:
+            decoded = self._strict.decode(encoded)
+        except (msgspec.ValidationError, RecursionError) as error:
+            # ``from None``: msgspec's own message may hold a value.
+            raise self._unfitting(given, str(error)) from None
+        for name, value in given.items():
+            if not _equal(getattr(decoded, name), value):
+                raise self._changed(name, value)
+        return encoded.decode()
+
+    def decode_arguments(self, stored: str | None) -> tuple[list[Any], dict[str, Any]]:
+        """Stored arguments as ``(args, kwargs)``, typed.
+
+        Raises:
+            InvalidArguments: the task's signature has changed since and they no longer fit.
+        """
+        if stored is None:
+            return [], {}
+        try:
+            model = self._stored.decode(stored)
+        except (msgspec.ValidationError, RecursionError) as error:
+            place = _PLACE.search(str(error))
+            raise InvalidArguments(
+                f"the stored arguments no longer fit task {self._task!r}"
+                + (f": argument {place[1]!r}" if place else "")
+            ) from None
+        values = {}
+        for name in self._names:
+            value = getattr(model, name)
+            if value is not UNSET:
+                values[name] = value
+        return self.signature.call_arguments(values)
+
+    def encode_result(self, value: Any) -> str | None:
+        """A job's result as JSON; ``None`` for None.
+
+        Raises:
+            InvalidResult: it does not fit the return annotation, would not come back equal, or
+                is over 16 MiB.
+        """
+        if value is None:
+            encoded = b"null"
+        else:
+            try:
+                encoded = _ENCODER.encode(value)
+            except _UNENCODABLE:
+                raise InvalidResult(
+                    f"task {self._task!r} returned a {_type_name(value)}, which cannot be stored "
+                    "as JSON; return plain values, dataclasses or msgspec Structs"
+                ) from None
+        if len(encoded) > RESULT_MAX:
+            raise InvalidResult(
+                f"task {self._task!r} returned {len(encoded)} bytes as JSON; at most {RESULT_MAX} "
+                "fit: write a file and return its path"
+            )
+        try:
+            same = _equal(self._result.decode(encoded), value)
+        except (msgspec.ValidationError, RecursionError) as error:
+            raise InvalidResult(
+                f"task {self._task!r} returned what its annotation does not allow"
+                f"{_without_values(error)}"
+            ) from None
+        if not same:
+            raise InvalidResult(
+                f"task {self._task!r} returned a {_type_name(value)} that would not come back "
+                f"equal from JSON as {_show(self.signature.returns)}; annotate the return type"
+            )
+        return None if value is None else encoded.decode()
+
+    def decode_result(self, stored: str | None) -> Any:
+        """A stored result, typed; plain JSON values where the annotation no longer fits it."""
+        if stored is None:
+            return None
+        try:
+            return self._result.decode(stored)
+        except msgspec.ValidationError:
+            return msgspec.json.decode(stored)
+
+    def _unencodable(self, given: dict[str, Any]) -> InvalidArguments:
+        for name, value in given.items():
+            try:
+                _ENCODER.encode(value)
+            except _UNENCODABLE as error:
+                why = _why_unencodable(error)
+                return self._argument(name, f"a {_type_name(value)} cannot be stored as JSON{why}")
+        return InvalidArguments(f"the arguments of task {self._task!r} cannot be stored as JSON")
+
+    def _unfitting(self, given: dict[str, Any], message: str) -> InvalidArguments:
+        place = _PLACE.search(message)
+        if place is None or place[1] not in given:
+            return InvalidArguments(f"the arguments of task {self._task!r} do not fit its types")
+        name = place[1]
+        value = given[name]
+        if isinstance(value, float) and (value != value or value in (float("inf"), -float("inf"))):
+            return self._argument(name, "NaN and infinity cannot be stored as JSON")
+        why = _without_values(message)
+        return self._argument(name, f"expected {_show(self.signature.types[name])}{why}")
+
+    def _changed(self, name: str, value: Any) -> InvalidArguments:
+        kind = _show(self.signature.types[name])
+        return self._argument(
+            name,
+            f"a {_type_name(value)} would not come back equal from JSON as {kind}; annotate the "
+            "parameter with its type, and pass no NaN and no keys other than str",
+        )
+
+    def _argument(self, name: str, what: str) -> InvalidArguments:
+        return InvalidArguments(f"argument {name!r} of task {self._task!r}: {what}")
+
+
+def decode_plain(stored: str | None) -> Any:
+    """Stored JSON as plain values; ``None`` for nothing stored."""
+    return None if stored is None else msgspec.json.decode(stored)
+
+
+def _to_plain(value: Any) -> Any:
+    """What msgspec cannot encode by itself, as something that it can."""
+    if isinstance(value, PurePath):
+        return str(value)
+    if isinstance(value, str):  # a subclass of str
+        return str.__str__(value)
+    if isinstance(value, deque):
+        return list(value)
+    if isinstance(value, int):  # msgspec asks only about those it cannot hold
+        raise OverflowError("an integer beyond 64 bits")
+    if isinstance(value, numbers.Integral):  # numpy's integers, among others
+        return int(value)
+    if isinstance(value, numbers.Real):
+        return float(value)
+    raise TypeError(f"{type(value).__name__} cannot be stored as JSON")
+
+
+def _from_plain(kind: type, value: Any) -> Any:
+    """The other way, for annotations that msgspec does not know."""
+    origin = getattr(kind, "__origin__", kind)
+    if isinstance(origin, type):
+        if issubclass(origin, (PurePath, str)) and isinstance(value, str):
+            return origin(value)
+        if issubclass(origin, deque) and isinstance(value, list):
+            return origin(value)
+        if issubclass(origin, numbers.Integral) and isinstance(value, int):
+            return origin(value)  # type: ignore[call-arg]
+        if issubclass(origin, numbers.Real) and isinstance(value, (int, float)):
+            return origin(value)  # type: ignore[call-arg]
+    raise TypeError(f"{_show(kind)} cannot be read from JSON")
+
+
+_ENCODER = msgspec.json.Encoder(enc_hook=_to_plain)
+_ORDERED = msgspec.json.Encoder(enc_hook=_to_plain, order="deterministic")
+
+
+def _decoder(kind: Any, task: str, what: str) -> msgspec.json.Decoder[Any]:
+    try:
+        return msgspec.json.Decoder(kind, dec_hook=_from_plain)
+    except TypeError as error:
+        raise InvalidOption(f"{what} of task {task!r} cannot be checked: {error}") from error
+
+
+def _can_union(kind: Any) -> bool:
+    try:
+        kind | msgspec.UnsetType  # noqa: B018 - asks whether the operator exists
+    except TypeError:
+        return False
+    return True
+
+
+def _equal(decoded: Any, given: Any) -> bool:
+    try:
+        return bool(decoded == given)
+    except Exception:  # a user's __eq__ may raise anything; an array's truth is ambiguous
+        return False
+
+
+def _type_name(value: Any) -> str:
+    return type(value).__name__
+
+
+def _show(kind: Any) -> str:
+    return kind.__name__ if isinstance(kind, type) else str(kind).replace("typing.", "")
+
+
+def _without_values(error: object) -> str:
+    found = _WITHOUT_VALUES.match(str(error))
+    return f" ({found[0]})".replace("`", "") if found else ""
+
+
+def _why_unencodable(error: BaseException) -> str:
+    if isinstance(error, UnicodeError):
+        return " (unpaired surrogates)"
+    if isinstance(error, OverflowError):
+        return " (an integer beyond 64 bits)"
+    if isinstance(error, RecursionError):
+        return " (nested too deeply)"
+    return ""

@@ -1,0 +1,98 @@
+"""Size caps and ranges, and the checks of options. Every bound of the public face stands here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from ..errors import InvalidOption
+
+ARGUMENTS_MAX = 1024 * 1024
+RESULT_MAX = 16 * 1024 * 1024
+ERROR_MAX = 64 * 1024
+META_MAX = 64 * 1024
+NAME_MAX = 255
+KEY_MAX = 1024
+TAGS_MAX = 32
+BULK_MAX = 10_000
+FLUSH_ROWS_MAX = 1_000
+FLUSH_BYTES_MAX = 4 * 1024 * 1024
+PRIORITY_MAX = 100
+ATTEMPTS_MAX = 10_000
+ATTEMPT_ROWS_MAX = 100
+"""Rows of history kept a job: the newest. A job that crashes for ever must not fill the disk."""
+
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029]")
+
+
+def check_text(value: object, option: str, *, longest: int = NAME_MAX) -> str:
+    """A name, key or tag: not empty, at most ``longest`` characters, no control characters."""
+    if not isinstance(value, str):
+        raise InvalidOption(f"{option} must be a str, got {type(value).__name__}")
+    if not value:
+        raise InvalidOption(f"{option} must not be empty")
+    if len(value) > longest:
+        raise InvalidOption(f"{option} is {len(value)} characters long; at most {longest} fit")
+    if _UNPRINTABLE.search(value):
+        raise InvalidOption(f"{option}={value!a} has control characters or unpaired surrogates")
+    return str(value)
+
+
+def check_integer(value: object, option: str, *, least: int, most: int) -> int:
+    """A whole number in a range."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InvalidOption(f"{option} must be an int, got {type(value).__name__}")
+    if not least <= value <= most:
+        raise InvalidOption(f"{option}={value} is out of range: from {least} to {most}")
+    return int(value)
+
+
+def check_priority(value: object) -> int:
+    """From -100 to 100; larger is sooner."""
+    return check_integer(value, "priority", least=-PRIORITY_MAX, most=PRIORITY_MAX)
+
+
+def check_choice(value: object, option: str, choices: Iterable[str]) -> str:
+    """One of a few words."""
+    names = tuple(choices)
+    if value not in names:
+        raise InvalidOption(f"{option}={value!r} is not known; it is one of {', '.join(names)}")
+    return str(value)
+
+
+def check_callable(value: object, option: str) -> Callable[..., Any]:
+    """Something that can be called."""
+    if not callable(value):
+        raise InvalidOption(f"{option} must be callable, got {type(value).__name__}")
+    return value
+
+
+def check_tags(value: object) -> tuple[str, ...]:
+    """At most 32 distinct tags, in the order given."""
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise InvalidOption(f"tags must be a sequence of str, got {type(value).__name__}")
+    tags = tuple(dict.fromkeys(check_text(tag, "tags") for tag in value))
+    if len(tags) > TAGS_MAX:
+        raise InvalidOption(f"{len(tags)} tags; at most {TAGS_MAX} a job")
+    return tags
+
+
+def check_meta(value: object) -> str | None:
+    """A mapping of str to plain JSON values, as JSON; ``None`` when empty."""
+    if not isinstance(value, Mapping):
+        raise InvalidOption(f"meta must be a mapping, got {type(value).__name__}")
+    if not value:
+        return None
+    try:
+        text = msgspec.json.encode(value).decode()
+        same = msgspec.json.decode(text) == value
+    except (TypeError, ValueError, RecursionError, OverflowError):
+        same = False
+    if not same:
+        raise InvalidOption("meta must hold plain JSON values under str keys")
+    if len(text) > META_MAX:
+        raise InvalidOption(f"meta takes {len(text)} characters as JSON; at most {META_MAX} fit")
+    return text

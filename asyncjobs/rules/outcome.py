@@ -1,0 +1,115 @@
+"""The one decision: a running job, what happened to it, and the time, make a transition."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ..clock import to_microseconds
+from ..records import ErrorRecord, Transition
+from ..states import Event
+
+
+class Run(NamedTuple):
+    """The facts of a run that a decision may look at."""
+
+    seq: int
+    claim: int
+    attempt: int
+    crashes: int = 0
+    max_crashes: int = 3
+    cancel_requested: bool = False
+
+
+class Returned(NamedTuple):
+    """The job returned; its value as JSON, ``None`` for None."""
+
+    result: str | None
+
+
+class Raised(NamedTuple):
+    """The job raised, ran out of time, or returned what cannot be stored."""
+
+    error: ErrorRecord
+    retry_in: float | None
+    """Seconds until the next attempt by its retry policy; ``None`` when there is none."""
+    reason: str = "error"
+
+
+class Snoozed(NamedTuple):
+    """The job asked to be run again later, without using up an attempt."""
+
+    seconds: float
+
+
+class Cancelled(NamedTuple):
+    """The job was cancelled: by a ``user`` or by the ``job`` itself."""
+
+    reason: str
+
+
+class Released(NamedTuple):
+    """The run was given back unfinished: the runner stops."""
+
+    reason: str = "shutdown"
+
+
+class Crashed(NamedTuple):
+    """The process that ran the job is gone."""
+
+    detail: str
+
+
+Happened = Returned | Raised | Snoozed | Cancelled | Released | Crashed
+
+
+def decide(run: Run, happened: Happened, now: int) -> Transition:
+    """What becomes of ``run``. Pure: the same question always gets the same answer."""
+    match happened:
+        case Returned(result):
+            return Transition(run.seq, run.claim, Event.COMPLETED, now, result=result)
+        case Raised(error, retry_in, reason):
+            return _after_error(run, error, retry_in, reason, now)
+        case Snoozed(seconds):
+            due = now + to_microseconds(seconds)
+            return _back_to_queue(run, Event.SNOOZED, now, run_at=due, reason="snooze")
+        case Cancelled(reason):
+            return Transition(run.seq, run.claim, Event.CANCELLED, now, reason=reason)
+        case Released(reason):
+            return _back_to_queue(run, Event.RELEASED, now, run_at=now, reason=reason)
+        case Crashed(detail):
+            return _after_crash(run, ErrorRecord("asyncjobs.JobCrashed", detail), now)
+
+
+def _after_error(
+    run: Run, error: ErrorRecord, retry_in: float | None, reason: str, now: int
+) -> Transition:
+    if run.cancel_requested:
+        return Transition(run.seq, run.claim, Event.CANCELLED, now, reason="user", error=error)
+    if retry_in is None:
+        if reason == "error" and run.attempt > 1:
+            reason = "retries_exhausted"
+        return Transition(run.seq, run.claim, Event.FAILED, now, reason=reason, error=error)
+    due = now + to_microseconds(retry_in)
+    return Transition(
+        run.seq, run.claim, Event.RETRYING, now, run_at=due, reason=reason, error=error
+    )
+
+
+def _after_crash(run: Run, error: ErrorRecord, now: int) -> Transition:
+    if run.cancel_requested:
+        return Transition(run.seq, run.claim, Event.CANCELLED, now, reason="user", error=error)
+    if run.crashes + 1 >= run.max_crashes:
+        return Transition(
+            run.seq, run.claim, Event.FAILED, now, reason="crash", uncharge=True, error=error
+        )
+    return _back_to_queue(run, Event.RESCUED, now, run_at=now, reason="crash", error=error)
+
+
+def _back_to_queue(
+    run: Run, event: Event, now: int, *, run_at: int, reason: str, error: ErrorRecord | None = None
+) -> Transition:
+    if run.cancel_requested:
+        return Transition(run.seq, run.claim, Event.CANCELLED, now, reason="user", error=error)
+    return Transition(
+        run.seq, run.claim, event, now, run_at=run_at, reason=reason, uncharge=True, error=error
+    )

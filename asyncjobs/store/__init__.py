@@ -1,0 +1,1 @@
+"""Where jobs live: one batch-shaped protocol, and the engines behind it."""

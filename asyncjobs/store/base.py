@@ -1,0 +1,247 @@
+"""The store's protocol: operations are data, a batch of them is one transaction.
+
+Every engine keeps the same rules, and one conformance suite (tests/store) holds them to it:
+
+* ``write`` runs its operations in the order given, in one short transaction, all or nothing, and
+  answers with one result an operation. Cancelling the await does not touch the transaction.
+* Results are exact: what an operation says it did is on disk when ``write`` returns.
+* Nothing changes a running job except under its fence (instance, claim number).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from msgspec import Struct
+
+from ..records import Accepted, Attempt, Claimed, Job, NewJob, Outcome, Transition
+
+
+class Insert(Struct, frozen=True):
+    """Enqueue jobs. Result: a list of ``Accepted``, one a job.
+
+    An id that has a row already, or a key that has one with the same arguments, answers with that
+    row; a key with other arguments is a conflict. With ``together`` one conflict means that no
+    job of this operation is inserted.
+    """
+
+    jobs: Sequence[NewJob[Any]]
+    together: bool = False
+
+
+class Report(Struct, frozen=True):
+    """Write the transitions of runs that ``instance`` holds. Result: for each
+    ``done``, ``already`` (this very fence landed before) or ``lost`` (nothing changed)."""
+
+    instance: str
+    transitions: Sequence[Transition]
+
+
+class Claim(Struct, frozen=True):
+    """Take jobs to run. Result: ``ClaimResult``.
+
+    ``tasks`` maps each known task to its executor, ``room`` each executor to its free slots.
+    Due jobs of unknown tasks that are met on the way are parked (blocked, ``unknown_task``);
+    parked jobs of known tasks are taken like queued ones.
+    """
+
+    instance: str
+    tasks: Mapping[str, str]
+    room: Mapping[str, int]
+    queues: tuple[str, ...] | None = None
+
+
+class ClaimResult(NamedTuple):
+    """What a claim took, and when it pays to claim again."""
+
+    jobs: list[Claimed]
+    waiting: frozenset[str]
+    """Executors for which due jobs may be left: claim again once one of them has room."""
+    next_run_at: int | None
+    """When the next delayed job falls due; only known when the claim saw all that is due."""
+
+
+class Cancel(Struct, frozen=True):
+    """Cancel jobs by id. Result: a list of ``CancelResult``, one an id.
+
+    Waiting jobs are cancelled; running ones get the request noted on their row, for whoever runs
+    them to act on.
+    """
+
+    ids: Sequence[str]
+    reason: str | None = None
+
+
+class CancelResult(NamedTuple):
+    """What a cancellation found."""
+
+    outcome: str
+    """``cancelled``, ``requested`` (it runs), ``finished`` (too late) or ``missing``."""
+    seq: int | None = None
+    task: str = ""
+
+
+class Requeue(Struct, frozen=True):
+    """Retry finished jobs by hand. Result: per id ``requeued``, ``missing`` or the state it is in.
+
+    Attempts, crashes and snoozes start from zero, the old result goes, the attempts' rows stay.
+    """
+
+    ids: Sequence[str]
+
+
+class Delete(Struct, frozen=True):
+    """Delete jobs that are not running. Result: per id ``deleted``, ``missing`` or ``running``."""
+
+    ids: Sequence[str]
+
+
+class Rescue(Struct, frozen=True):
+    """Decide the fate of runs whose instance is gone, at most ``limit``. Result: ``Rescued``."""
+
+    instance: str
+    detail: str
+    limit: int = 1_000
+
+
+class Rescued(NamedTuple):
+    """What a rescue did in one transaction."""
+
+    jobs: int
+    ended: list[tuple[str, Outcome]]
+    """``(id, outcome)`` of those that were not queued again."""
+
+
+class Disown(Struct, frozen=True):
+    """Release what ``instance`` is said to run but does not hold. Result: how many.
+
+    After a failed COMMIT a claim may be on disk whose answer never came.
+    """
+
+    instance: str
+    held: frozenset[int]
+
+
+class Join(Struct, frozen=True):
+    """Note a new instance. Result: None."""
+
+    instance: str
+    pid: int
+    host: str
+
+
+class Leave(Struct, frozen=True):
+    """Note an instance's end, ``by`` a clean ``stop`` or a ``rescue``. Result: None."""
+
+    instance: str
+    by: str
+
+
+class Prune(Struct, frozen=True):
+    """Delete what ended before its state's limit, at most ``limit`` rows. Result: how many."""
+
+    before: Mapping[str, int]
+    """State to instant: finished jobs that ended earlier go."""
+    journal_before: int
+    limit: int
+
+
+Operation = (
+    Insert | Report | Claim | Cancel | Requeue | Delete | Rescue | Disown | Join | Leave | Prune
+)
+
+
+class Filter(Struct, frozen=True, kw_only=True):
+    """What to list. ``None`` means "any"; all that is given must hold."""
+
+    state: str | None = None
+    """A state, or ``scheduled`` or ``retrying``."""
+    task: str | None = None
+    queue: str | None = None
+    tag: str | None = None
+    key: str | None = None
+    trigger: str | None = None
+    created_after: int | None = None
+    """Inclusive."""
+    created_before: int | None = None
+    """Exclusive."""
+
+
+class Page(NamedTuple):
+    """One page of a listing. ``cursor`` gets the next one; ``None`` on the last."""
+
+    jobs: list[Job]
+    cursor: str | None
+
+
+class Violation(NamedTuple):
+    """A broken invariant that ``check`` found."""
+
+    rule: str
+    """What should hold."""
+    examples: list[str]
+    """The first few places where it does not."""
+
+
+class Store(Protocol):
+    """What an engine does for the floors above."""
+
+    async def open(self) -> None:
+        """Open or create the database, migrate it, assert its settings."""
+        ...
+
+    async def close(self) -> None:
+        """Close it. What was written stays."""
+        ...
+
+    async def write(self, operations: Sequence[Operation]) -> list[Any]:
+        """Run the operations in one transaction; one result each, or raise and change nothing.
+
+        Raises:
+            StoreBusy: another program holds the write lock. Nothing happened; try again.
+            StoreFull, StoreError: the transaction failed. If it failed at COMMIT it may have
+                happened: look before you assume.
+        """
+        ...
+
+    async def outcomes(self, ids: Sequence[str]) -> dict[str, Outcome | None]:
+        """Per id that exists: its outcome, or ``None`` while it is unfinished."""
+        ...
+
+    async def get(self, job_id: str) -> Job | None:
+        """One job, whole."""
+        ...
+
+    async def list(self, what: Filter, *, limit: int, cursor: str | None) -> Page:
+        """Jobs that pass the filter, newest first."""
+        ...
+
+    async def count(self, *, state: str | None, queue: str | None, task: str | None) -> int:
+        """How many jobs, from the counter rows."""
+        ...
+
+    async def count_derived(self, what: Filter, *, most: int) -> int:
+        """How many pass the filter, counted row by row up to ``most``."""
+        ...
+
+    async def attempts(self, job_id: str) -> list[Attempt]:
+        """A job's runs, oldest first."""
+        ...
+
+    async def running_instances(self) -> list[str]:
+        """Instances that some running row names."""
+        ...
+
+    async def check(self) -> list[Violation]:
+        """Every invariant as a query; what does not hold."""
+        ...
+
+    async def changed_elsewhere(self) -> bool:
+        """True when another process has written since the last call."""
+        ...
+
+    def now(self) -> int:
+        """The store's clock."""
+        ...
+

@@ -1,0 +1,382 @@
+"""Group commit: one writer a process, which users cannot cancel.
+
+The first operation is flushed at once; what comes while that flush is under way goes together in
+the next. Latency is one commit when idle, and batches grow by themselves under load. Futures are
+resolved after the commit.
+
+In a flush outcomes come first, so that nothing newer can overtake them; then what is done by hand,
+then new jobs, then the claim, which may take those very jobs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+
+from ..errors import AsyncJobsError, StoreBusy, StoreError
+from ..records import Accepted, NewJob, Transition
+from ..rules.limits import FLUSH_BYTES_MAX, FLUSH_ROWS_MAX
+from .base import Claim, ClaimResult, Disown, Insert, Operation, Report, Store
+
+BUSY_SECONDS = 5.0
+"""How long an enqueue waits for another program's write lock."""
+FIRST_PAUSE_SECONDS = 0.05
+LONGEST_PAUSE_SECONDS = 1.0
+
+log = logging.getLogger("asyncjobs")
+
+RunT = TypeVar("RunT")
+
+
+class Source(Protocol[RunT]):
+    """Who runs the jobs: asks for claims, gets them, and learns which outcomes landed."""
+
+    instance: str
+
+    def claim_request(self, *, new_jobs: bool) -> Claim | None:
+        """What to claim in the flush that is being made; ``None`` for nothing."""
+        ...
+
+    def claimed(self, result: ClaimResult) -> None:
+        """The claim is on disk: start the jobs."""
+        ...
+
+    def landed(self, reports: Sequence[tuple[Transition, RunT]], answers: Sequence[str]) -> None:
+        """The outcomes are on disk (``done``, ``already``), or were refused (``lost``)."""
+        ...
+
+    def held(self) -> frozenset[int]:
+        """Seqs of the runs that this process holds."""
+        ...
+
+
+class _Waiting(NamedTuple):
+    """An operation whose caller waits for its result."""
+
+    operation: Any
+    future: asyncio.Future[Any]
+    deadline: float | None = None
+    """Loop time after which the caller hears ``StoreBusy``; set once the lock was met."""
+
+
+class _Batch(Generic[RunT]):
+    """What goes into one transaction, and who waits for it."""
+
+    def __init__(self) -> None:
+        self.reports: list[tuple[Transition, RunT]] = []
+        self.operations: list[_Waiting] = []
+        self.inserts: list[_Waiting] = []
+        self.claim: Claim | None = None
+        self.disown: Disown | None = None
+
+    def to_write(self, instance: str) -> list[Operation]:
+        operations: list[Operation] = []
+        if self.reports:
+            operations.append(Report(instance, [transition for transition, _ in self.reports]))
+        if self.disown is not None:
+            operations.append(self.disown)
+        operations += [waiting.operation for waiting in self.operations]
+        if self.inserts:
+            operations.append(Insert([waiting.operation for waiting in self.inserts]))
+        if self.claim is not None:
+            operations.append(self.claim)
+        return operations
+
+
+class GroupCommit(Generic[RunT]):
+    """Gathers what is to be written, and writes it."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._source: Source[RunT] | None = None
+        self._reports: list[tuple[Transition, RunT]] = []
+        self._operations: list[_Waiting] = []
+        self._inserts: list[_Waiting] = []
+        self._alone: deque[_Waiting] = deque()
+        self._wake = asyncio.Event()
+        self._look = False
+        self._closing = False
+        self._giving_up = False
+        self._pause = 0.0
+        self.failing: StoreError | None = None
+        """The error of the last write, ``None`` once one succeeds. Nothing is claimed meanwhile."""
+        self.flushes = 0
+
+    def serve(self, source: Source[RunT]) -> None:
+        """Say who runs the jobs."""
+        self._source = source
+
+    def enqueue(self, job: NewJob[Any]) -> asyncio.Future[Accepted]:
+        """Write one new job with the next flush."""
+        future = asyncio.get_running_loop().create_future()
+        self._inserts.append(_Waiting(job, future))
+        self._wake.set()
+        return future
+
+    def enqueue_many(self, jobs: Sequence[NewJob[Any]]) -> asyncio.Future[list[Accepted]]:
+        """Write many new jobs in a commit of their own, all or nothing."""
+        return self.alone(Insert(jobs, together=True))
+
+    def execute(self, operation: Operation) -> asyncio.Future[Any]:
+        """Run one operation with the next flush."""
+        future = asyncio.get_running_loop().create_future()
+        self._operations.append(_Waiting(operation, future))
+        self._wake.set()
+        return future
+
+    def alone(self, operation: Operation) -> asyncio.Future[Any]:
+        """Run one large operation in a commit of its own, between two flushes."""
+        future = asyncio.get_running_loop().create_future()
+        self._alone.append(_Waiting(operation, future))
+        self._wake.set()
+        return future
+
+    def report(self, transition: Transition, run: RunT) -> None:
+        """Write a run's outcome with the next flush. Kept until it is written."""
+        self._reports.append((transition, run))
+        self._wake.set()
+
+    def look(self) -> None:
+        """Flush soon, so that the source is asked for a claim."""
+        self._look = True
+        self._wake.set()
+
+    @property
+    def idle(self) -> bool:
+        """Nothing waits to be written."""
+        return not (self._reports or self._inserts or self._operations or self._alone or self._look)
+
+    def close(self) -> None:
+        """Let :meth:`run` return once everything is written."""
+        self._closing = True
+        self._wake.set()
+
+    def give_up(self) -> None:
+        """Let :meth:`run` return after one more try, written or not."""
+        self._giving_up = True
+        self.close()
+
+    async def run(self) -> None:
+        """The writer. Ends after :meth:`close`, when nothing is left to write."""
+        while not (self._closing and self.idle):
+            await self._wake.wait()
+            self._wake.clear()
+            if self._pause:
+                await self._rest()
+            while not self.idle:
+                await self._write_alone()
+                await self._flush()
+                if self.failing is not None:
+                    break
+            if self.failing is not None:
+                if self._giving_up:
+                    break
+                self._wake.set()
+        self._fail_all(self.failing)
+
+    async def _rest(self) -> None:
+        """Wait before the next try after a failure; a closing writer still tries."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._closed_for_good(), self._pause)
+
+    async def _closed_for_good(self) -> None:
+        while not self._giving_up:
+            await self._wake.wait()
+            self._wake.clear()
+
+    async def _write_alone(self) -> None:
+        if not self._alone:
+            return
+        waiting = self._alone.popleft()
+        try:
+            (result,) = await self._store.write([waiting.operation])
+        except StoreBusy as error:
+            self._busy(error)
+            self._alone.extendleft(self._wait_on([waiting], error))
+        except StoreError as error:
+            self._troubled(error)
+            _fail([waiting], error)
+        except Exception as error:
+            _fail([waiting], error)
+        else:
+            self._succeeded()
+            _resolve(waiting.future, result)
+            if isinstance(waiting.operation, Insert):
+                self.look()
+
+    async def _flush(self) -> None:
+        batch = self._gather()
+        operations = batch.to_write(self._source.instance if self._source else "")
+        if not operations:
+            return
+        try:
+            results = await self._store.write(operations)
+        except StoreBusy as error:
+            self._busy(error)
+            self._put_back(batch, error)
+        except StoreError as error:
+            self._troubled(error)
+            self._reports[:0] = batch.reports
+            _fail([*batch.operations, *batch.inserts], error)
+        except Exception as error:
+            await self._replay(batch, error)
+        else:
+            self._succeeded()
+            self._settle(batch, results)
+
+    def _gather(self) -> _Batch[RunT]:
+        batch: _Batch[RunT] = _Batch()
+        self._look = False
+        rows = FLUSH_ROWS_MAX
+        if len(self._reports) <= rows and not any(t.result for t, _ in self._reports):
+            batch.reports, self._reports = self._reports, []
+        else:
+            sizes = [len(t.result or "") for t, _ in self._reports]
+            count = _fitting(sizes, rows)
+            batch.reports, self._reports = self._reports[:count], self._reports[count:]
+        rows -= len(batch.reports)
+        batch.operations, self._operations = self._operations[:rows], self._operations[rows:]
+        sizes = [len(waiting.operation.arguments) for waiting in self._inserts]
+        count = _fitting(sizes, rows)
+        batch.inserts, self._inserts = self._inserts[:count], self._inserts[count:]
+        if self._source is not None:
+            if self.failing is None:
+                batch.claim = self._source.claim_request(new_jobs=bool(batch.inserts))
+            elif not isinstance(self.failing, StoreBusy):
+                batch.disown = Disown(self._source.instance, self._source.held())
+        return batch
+
+    def _settle(self, batch: _Batch[RunT], results: list[Any]) -> None:
+        answers = iter(results)
+        if batch.reports and self._source is not None:
+            self._source.landed(batch.reports, next(answers))
+        if batch.disown is not None and next(answers):
+            self.look()
+        for waiting in batch.operations:
+            _resolve(waiting.future, next(answers))
+        if batch.inserts:
+            for waiting, accepted in zip(batch.inserts, next(answers), strict=True):
+                _resolve(waiting.future, accepted)
+        if batch.claim is not None and self._source is not None:
+            self._source.claimed(next(answers))
+
+    async def _replay(self, batch: _Batch[RunT], error: Exception) -> None:
+        """One operation is bad: run each by itself, so that only that one fails."""
+        singles = self._singles(batch)
+        if len(singles) == 1:
+            self._reject(singles[0], error)
+            return
+        for single in singles:
+            instance = self._source.instance if self._source else ""
+            try:
+                results = await self._store.write(single.to_write(instance))
+            except StoreBusy as busy:
+                self._busy(busy)
+                self._put_back(single, busy)
+            except StoreError as trouble:
+                self._troubled(trouble)
+                self._reports += single.reports
+                _fail([*single.operations, *single.inserts], trouble)
+            except Exception as bad:
+                self._reject(single, bad)
+            else:
+                self._settle(single, results)
+
+    def _singles(self, batch: _Batch[RunT]) -> list[_Batch[RunT]]:
+        singles = []
+        for lane in ("reports", "operations", "inserts"):
+            for item in getattr(batch, lane):
+                single: _Batch[RunT] = _Batch()
+                getattr(single, lane).append(item)
+                singles.append(single)
+        if batch.claim is not None:
+            single = _Batch()
+            single.claim = batch.claim
+            singles.append(single)
+        return singles
+
+    def _reject(self, single: _Batch[RunT], error: Exception) -> None:
+        for transition, run in single.reports:
+            log.error("outcome of job %d cannot be stored: %r", transition.seq, error)
+            assert self._source is not None
+            self._source.landed([(transition, run)], ["unstorable"])
+        refused = error
+        if not isinstance(error, AsyncJobsError):
+            refused = StoreError(f"the database refused the value: {type(error).__name__}")
+            refused.__cause__ = error
+        _fail([*single.operations, *single.inserts], refused)
+
+    def _busy(self, error: StoreBusy) -> None:
+        if self.failing is None:
+            log.warning("%s; trying again", error)
+        self.failing = error
+
+    def _troubled(self, error: StoreError) -> None:
+        if self.failing is None or isinstance(self.failing, StoreBusy):
+            log.error("writing failed, nothing is claimed until it succeeds: %s", error)
+        self.failing = error
+        self._pause = min(max(self._pause * 2, FIRST_PAUSE_SECONDS), LONGEST_PAUSE_SECONDS)
+
+    def _succeeded(self) -> None:
+        self.flushes += 1
+        if self.failing is not None:
+            log.info("writing succeeds again")
+            self.failing = None
+            self._pause = 0.0
+            self._look = True
+
+    def _put_back(self, batch: _Batch[RunT], error: StoreBusy) -> None:
+        self._reports[:0] = batch.reports
+        self._operations[:0] = self._wait_on(batch.operations, error)
+        self._inserts[:0] = self._wait_on(batch.inserts, error)
+
+    def _wait_on(self, some: list[_Waiting], error: StoreBusy) -> list[_Waiting]:
+        """Those that may go on waiting for the lock; the others hear of it."""
+        now = asyncio.get_running_loop().time()
+        waiting = [
+            w if w.deadline is not None else w._replace(deadline=now + BUSY_SECONDS) for w in some
+        ]
+        _fail([w for w in waiting if w.deadline is not None and w.deadline <= now], _too_busy(error))
+        return [w for w in waiting if w.deadline is None or w.deadline > now]
+
+    def _fail_all(self, error: StoreError | None) -> None:
+        """At the end: nobody is left waiting for ever."""
+        if self._reports:
+            log.error("%d outcomes could not be written; those jobs are rescued at the next start",
+                      len(self._reports))  # fmt: skip
+        _fail([*self._operations, *self._inserts, *self._alone],
+              error or StoreError("the runner has stopped"))  # fmt: skip
+
+
+def _too_busy(error: StoreBusy) -> StoreBusy:
+    return StoreBusy(
+        f"{error}; waited {BUSY_SECONDS:g} s. If this call is awaited inside the application's own "
+        "open write transaction on the same file, it waits for itself: commit first"
+    )
+
+
+def _fitting(sizes: Sequence[int], rows: int) -> int:
+    """How many of the first items fit into a flush; at least one if there is room for a row."""
+    if len(sizes) <= rows and sum(sizes) <= FLUSH_BYTES_MAX:
+        return len(sizes)
+    total = 0
+    for count, size in enumerate(sizes[:rows]):
+        total += size
+        if total > FLUSH_BYTES_MAX and count:
+            return count
+    return min(len(sizes), rows)
+
+
+def _resolve(future: asyncio.Future[Any], result: Any) -> None:
+    if not future.done():  # its awaiter may have been cancelled
+        future.set_result(result)
+
+
+def _fail(some: Sequence[_Waiting], error: BaseException) -> None:
+    for waiting in some:
+        if not waiting.future.done():
+            waiting.future.set_exception(error)

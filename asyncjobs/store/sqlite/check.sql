@@ -1,0 +1,58 @@
+-- The invariants, one query each: what a row of the answer would mean is the purpose.
+
+-- running_without_owner: a running job has an instance, a claim and a start
+SELECT id FROM asyncjobs_jobs
+WHERE state = 'running' AND (instance IS NULL OR claim = 0 OR started_at IS NULL) LIMIT 5;
+
+-- finished_without_end: a finished job has an end, an unfinished one has none
+SELECT id FROM asyncjobs_jobs
+WHERE (state IN ('completed', 'failed', 'cancelled')) <> (finished_at IS NOT NULL) LIMIT 5;
+
+-- unknown_state: only the six states are stored
+SELECT id FROM asyncjobs_jobs
+WHERE state NOT IN ('blocked', 'queued', 'running', 'completed', 'failed', 'cancelled') LIMIT 5;
+
+-- result_of_unfinished: only completed jobs have a result
+SELECT j.id FROM asyncjobs_results AS r JOIN asyncjobs_jobs AS j ON j.seq = r.seq
+WHERE j.state <> 'completed' LIMIT 5;
+
+-- failed_without_error: a failed job has the error of its last run
+SELECT id FROM asyncjobs_jobs AS j WHERE state = 'failed' AND NOT EXISTS (
+  SELECT 1 FROM asyncjobs_attempts AS a WHERE a.seq = j.seq) LIMIT 5;
+
+-- crashes_over_limit: no job crashed more often than it may
+SELECT id FROM asyncjobs_jobs WHERE crashes > max_crashes LIMIT 5;
+
+-- started_too_early: no run starts before the job is due
+SELECT id FROM asyncjobs_jobs WHERE state = 'running' AND started_at < run_at LIMIT 5;
+
+-- newer_attempt: no recorded run is newer than the job's fence
+SELECT j.id FROM asyncjobs_attempts AS a JOIN asyncjobs_jobs AS j ON j.seq = a.seq
+WHERE a.claim > j.claim LIMIT 5;
+
+-- orphans: everything that hangs on a job has its job
+SELECT 'payload ' || seq FROM asyncjobs_payloads
+WHERE seq NOT IN (SELECT seq FROM asyncjobs_jobs)
+UNION ALL SELECT 'result ' || seq FROM asyncjobs_results
+WHERE seq NOT IN (SELECT seq FROM asyncjobs_jobs)
+UNION ALL SELECT 'key ' || key FROM asyncjobs_keys
+WHERE seq NOT IN (SELECT seq FROM asyncjobs_jobs)
+UNION ALL SELECT 'tag ' || tag FROM asyncjobs_tags
+WHERE seq NOT IN (SELECT seq FROM asyncjobs_jobs)
+UNION ALL SELECT 'attempt ' || seq FROM asyncjobs_attempts
+WHERE seq NOT IN (SELECT seq FROM asyncjobs_jobs) LIMIT 5;
+
+-- key_mismatch: a job's key is registered for it
+SELECT j.id FROM asyncjobs_jobs AS j WHERE j.key IS NOT NULL AND NOT EXISTS (
+  SELECT 1 FROM asyncjobs_keys AS k WHERE k.key = j.key AND k.task = j.task AND k.seq = j.seq)
+LIMIT 5;
+
+-- counters: the counter rows say what the table holds
+SELECT queue || ' ' || task || ' ' || state FROM (
+  SELECT queue, task, state, count(*) AS jobs FROM asyncjobs_jobs GROUP BY queue, task, state
+  UNION ALL SELECT queue, task, state, -jobs FROM asyncjobs_counts
+) GROUP BY queue, task, state HAVING sum(jobs) <> 0 LIMIT 5;
+
+-- seqs: no job has a seq that is still to be given out
+SELECT id FROM asyncjobs_jobs
+WHERE seq >= (SELECT value FROM asyncjobs_meta WHERE name = 'next_seq') LIMIT 5;

@@ -1,0 +1,102 @@
+"""The schema's version: fresh files are migrated from nothing, so fresh equals migrated."""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+from collections.abc import Iterator
+from importlib.resources import files
+
+from ...errors import ForeignDatabase, NewerSchema
+
+
+def migrations() -> list[tuple[int, str]]:
+    """``(version, SQL)`` of every migration, oldest first."""
+    folder = files("asyncjobs.store.sqlite").joinpath("migrations")
+    found = [
+        (int(entry.name.split("_")[0]), entry.read_text("utf-8"))
+        for entry in folder.iterdir()
+        if entry.name.endswith(".sql")
+    ]
+    return sorted(found)
+
+
+def version_of(connection: sqlite3.Connection) -> int | None:
+    """The file's schema version, 0 for an empty file, ``None`` for somebody else's database."""
+    tables = {
+        name
+        for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+    }
+    if "asyncjobs_meta" not in tables:
+        return 0 if not tables else None
+    row = connection.execute(
+        "SELECT value FROM asyncjobs_meta WHERE name = 'schema_version'"
+    ).fetchone()
+    return int(row[0]) if row else None
+
+
+def check_version(connection: sqlite3.Connection, path: str, *, shared: bool) -> int:
+    """The version to migrate from. Reads only, so that a refused file stays as it is.
+
+    Raises:
+        ForeignDatabase: it has other tables, and ``shared`` is false.
+        NewerSchema: a newer asyncjobs wrote it.
+    """
+    version = version_of(connection)
+    if version is None:
+        if shared:
+            return 0
+        raise ForeignDatabase(
+            f"{path} is a database of something else; give a path of its own, or "
+            "Runner(..., shared=True) to put the asyncjobs_ tables beside the others"
+        )
+    newest = migrations()[-1][0]
+    if version > newest:
+        raise NewerSchema(
+            f"{path} has schema version {version}, this asyncjobs knows {newest}; "
+            "install the newer asyncjobs again. The file was not changed"
+        )
+    return version
+
+
+def migrate(connection: sqlite3.Connection, version: int) -> None:
+    """Bring the file to the newest version in one transaction; nothing to do is nothing done."""
+    todo = [(number, sql) for number, sql in migrations() if number > version]
+    if not todo:
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        # Another process may have done it while this one waited for the lock.
+        found = version_of(connection) or 0
+        for number, sql in todo:
+            if number > found:
+                _run_migration(connection, number, sql)
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _run_migration(connection: sqlite3.Connection, number: int, sql: str) -> None:
+    # Not ``executescript``: it commits the open transaction first.
+    for statement in split_statements(sql):
+        connection.execute(statement)
+    if number == 1:
+        connection.executemany(
+            "INSERT INTO asyncjobs_meta (name, value) VALUES (?, ?)",
+            [("database_id", secrets.token_hex(8)), ("next_seq", 1), ("schema_version", 0)],
+        )
+    connection.execute(
+        "UPDATE asyncjobs_meta SET value = ? WHERE name = 'schema_version'", (number,)
+    )
+
+
+def split_statements(sql: str) -> Iterator[str]:
+    """The statements of a script, by SQLite's own idea of where one ends."""
+    statement = ""
+    for line in sql.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""

@@ -1,0 +1,260 @@
+-- Every statement of the SQLite engine but the listings' filters. A head is a name and a purpose;
+-- {rows:N} stands for a list of tuples of N values.
+
+-- take_seqs: hands out a range of seqs that nobody ever gets again.
+UPDATE asyncjobs_meta SET value = value + ?1 WHERE name = 'next_seq' RETURNING value - ?1;
+
+-- insert_jobs: the rows of new jobs.
+INSERT INTO asyncjobs_jobs
+  (seq, id, task, queue, priority, run_at, created_at, max_crashes, key, trigger, tags, options)
+VALUES {rows:12};
+
+-- insert_payloads: arguments and meta of those that have any.
+INSERT INTO asyncjobs_payloads (seq, arguments, meta) VALUES {rows:3};
+
+-- insert_keys: binds idempotency keys to their jobs.
+INSERT INTO asyncjobs_keys (key, task, seq) VALUES {rows:3};
+
+-- insert_tags: one row a tag and job.
+INSERT INTO asyncjobs_tags (tag, seq) VALUES {rows:2};
+
+-- existing_ids: which of the ids have a row.
+SELECT id FROM asyncjobs_jobs WHERE id IN (SELECT value FROM json_each(?));
+
+-- existing_keys: the jobs that hold the keys [[key, task], ...], and what they were enqueued with.
+SELECT k.key, k.task, j.id, ifnull(p.arguments, '{}')
+FROM json_each(?) AS w
+JOIN asyncjobs_keys AS k
+  ON k.key = json_extract(w.value, '$[0]') AND k.task = json_extract(w.value, '$[1]')
+JOIN asyncjobs_jobs AS j ON j.seq = k.seq
+LEFT JOIN asyncjobs_payloads AS p ON p.seq = k.seq;
+
+-- claim_levels: every (queue, priority) that has queued jobs, found by skipping through the index.
+WITH RECURSIVE
+queues (queue) AS (
+  SELECT min(queue) FROM asyncjobs_jobs INDEXED BY asyncjobs_claimable WHERE state = 'queued'
+  UNION ALL
+  SELECT (SELECT min(j.queue) FROM asyncjobs_jobs AS j INDEXED BY asyncjobs_claimable
+          WHERE j.state = 'queued' AND j.queue > queues.queue)
+  FROM queues WHERE queue IS NOT NULL
+),
+levels (queue, priority) AS (
+  SELECT queue, (SELECT max(j.priority) FROM asyncjobs_jobs AS j INDEXED BY asyncjobs_claimable
+                 WHERE j.state = 'queued' AND j.queue = queues.queue)
+  FROM queues WHERE queue IS NOT NULL
+  UNION ALL
+  SELECT queue, (SELECT max(j.priority) FROM asyncjobs_jobs AS j INDEXED BY asyncjobs_claimable
+                 WHERE j.state = 'queued' AND j.queue = levels.queue
+                   AND j.priority < levels.priority)
+  FROM levels WHERE priority IS NOT NULL
+)
+SELECT queue, priority FROM levels WHERE priority IS NOT NULL ORDER BY priority DESC;
+
+-- claim_levels_of: the same among given queues.
+WITH RECURSIVE
+levels (queue, priority) AS (
+  SELECT value, (SELECT max(j.priority) FROM asyncjobs_jobs AS j INDEXED BY asyncjobs_claimable
+                 WHERE j.state = 'queued' AND j.queue = value)
+  FROM json_each(?)
+  UNION ALL
+  SELECT queue, (SELECT max(j.priority) FROM asyncjobs_jobs AS j INDEXED BY asyncjobs_claimable
+                 WHERE j.state = 'queued' AND j.queue = levels.queue
+                   AND j.priority < levels.priority)
+  FROM levels WHERE priority IS NOT NULL
+)
+SELECT queue, priority FROM levels WHERE priority IS NOT NULL ORDER BY priority DESC;
+
+-- claim_candidates: due jobs of one queue and priority, oldest due first, after a given place.
+SELECT run_at, seq, task FROM asyncjobs_jobs INDEXED BY asyncjobs_claimable
+WHERE state = 'queued' AND queue = ? AND priority = ? AND run_at <= ? AND (run_at, seq) > (?, ?)
+ORDER BY run_at, seq LIMIT ?;
+
+-- next_run_at: when the next job of one queue and priority falls due.
+SELECT min(run_at) FROM asyncjobs_jobs INDEXED BY asyncjobs_claimable
+WHERE state = 'queued' AND queue = ? AND priority = ? AND run_at > ?;
+
+-- any_parked: whether jobs of unknown tasks wait for somebody who knows them.
+SELECT EXISTS (
+  SELECT 1 FROM asyncjobs_jobs INDEXED BY asyncjobs_parked
+  WHERE state = 'blocked' AND reason = 'unknown_task'
+);
+
+-- parked_tasks: the tasks that parked jobs name, by skipping through the index.
+WITH RECURSIVE tasks (task) AS (
+  SELECT min(task) FROM asyncjobs_jobs INDEXED BY asyncjobs_parked
+  WHERE state = 'blocked' AND reason = 'unknown_task'
+  UNION ALL
+  SELECT (SELECT min(j.task) FROM asyncjobs_jobs AS j INDEXED BY asyncjobs_parked
+          WHERE j.state = 'blocked' AND j.reason = 'unknown_task' AND j.task > tasks.task)
+  FROM tasks WHERE task IS NOT NULL
+)
+SELECT task FROM tasks WHERE task IS NOT NULL;
+
+-- parked_candidates: parked jobs of one task that may run, best first.
+SELECT priority, run_at, seq, queue FROM asyncjobs_jobs INDEXED BY asyncjobs_parked
+WHERE state = 'blocked' AND reason = 'unknown_task' AND task = ? AND run_at <= ?
+ORDER BY priority DESC, run_at LIMIT ?;
+
+-- park: sets aside jobs whose task this process does not know.
+UPDATE asyncjobs_jobs SET state = 'blocked', reason = 'unknown_task'
+WHERE seq IN (SELECT value FROM json_each(?)) RETURNING seq, claim, queue, task;
+
+-- claim: takes the chosen jobs under a new fence.
+UPDATE asyncjobs_jobs
+SET state = 'running', reason = NULL, instance = ?, claim = claim + 1, attempt = attempt + 1,
+    started_at = ?, finished_at = NULL
+WHERE seq IN (SELECT value FROM json_each(?))
+RETURNING seq, id, task, queue, claim, attempt, crashes, snoozes, trigger, tags, options,
+  (SELECT p.arguments FROM asyncjobs_payloads AS p WHERE p.seq = asyncjobs_jobs.seq),
+  (SELECT p.meta FROM asyncjobs_payloads AS p WHERE p.seq = asyncjobs_jobs.seq);
+
+-- complete: ends runs that returned, each under its fence. The plus keeps the planner on the seq.
+UPDATE asyncjobs_jobs SET state = 'completed', reason = NULL, finished_at = v.column3
+FROM (VALUES {rows:3}) AS v
+WHERE asyncjobs_jobs.seq = v.column1 AND asyncjobs_jobs.claim = v.column2
+  AND asyncjobs_jobs.instance = ? AND +asyncjobs_jobs.state = 'running'
+RETURNING seq, queue, task;
+
+-- move: every other transition of a run, under its fence. Columns: seq, claim, state, reason,
+-- run_at, finished_at, attempts given back, crashes, snoozes, rise of the claim number.
+UPDATE asyncjobs_jobs
+SET state = v.column3, reason = v.column4, run_at = ifnull(v.column5, run_at),
+    finished_at = v.column6, attempt = attempt - v.column7, crashes = crashes + v.column8,
+    snoozes = snoozes + v.column9, claim = claim + v.column10
+FROM (VALUES {rows:10}) AS v
+WHERE asyncjobs_jobs.seq = v.column1 AND asyncjobs_jobs.claim = v.column2
+  AND asyncjobs_jobs.instance = ? AND +asyncjobs_jobs.state = 'running'
+RETURNING seq, id, queue, task, attempt, claim, started_at, crashes;
+
+-- fence: what a refused write ran into.
+SELECT claim, instance, state FROM asyncjobs_jobs WHERE seq = ?;
+
+-- insert_results: what completed jobs returned.
+INSERT INTO asyncjobs_results (seq, result) VALUES {rows:2};
+
+-- insert_attempts: the history of runs that failed or crashed.
+INSERT INTO asyncjobs_attempts
+  (seq, claim, attempt, event, reason, instance, started_at, finished_at,
+   error_type, error_message, traceback)
+VALUES {rows:11};
+
+-- trim_attempts: keeps the newest rows of one job's history.
+DELETE FROM asyncjobs_attempts WHERE seq = ?1 AND claim <= (
+  SELECT claim FROM asyncjobs_attempts WHERE seq = ?1 ORDER BY claim DESC LIMIT 1 OFFSET ?2
+);
+
+-- find_jobs: the rows of ids, for what is done by hand.
+SELECT id, seq, claim, queue, task, state FROM asyncjobs_jobs
+WHERE id IN (SELECT value FROM json_each(?));
+
+-- cancel_waiting: ends jobs that have not started.
+UPDATE asyncjobs_jobs
+SET state = 'cancelled', reason = 'user', cancel_reason = ?, finished_at = ?
+WHERE seq IN (SELECT value FROM json_each(?));
+
+-- cancel_running: notes the request for whoever runs them.
+UPDATE asyncjobs_jobs SET cancel_reason = ifnull(cancel_reason, ?)
+WHERE seq IN (SELECT value FROM json_each(?));
+
+-- requeue: gives finished jobs a new life.
+UPDATE asyncjobs_jobs
+SET state = 'queued', reason = 'retry', run_at = ?, finished_at = NULL, claim = claim + 1,
+    attempt = 0, crashes = 0, snoozes = 0, cancel_reason = NULL
+WHERE seq IN (SELECT value FROM json_each(?));
+
+-- delete_jobs: removes rows, and names what hangs on them.
+DELETE FROM asyncjobs_jobs WHERE seq IN (SELECT value FROM json_each(?))
+RETURNING seq, claim, queue, task, state, key, tags, attempt + crashes > 1 OR state <> 'completed';
+
+-- delete_payloads: arguments of deleted jobs.
+DELETE FROM asyncjobs_payloads WHERE seq IN (SELECT value FROM json_each(?));
+
+-- delete_results: results of jobs that are deleted or start anew.
+DELETE FROM asyncjobs_results WHERE seq IN (SELECT value FROM json_each(?));
+
+-- delete_attempts: history of deleted jobs.
+DELETE FROM asyncjobs_attempts WHERE seq IN (SELECT value FROM json_each(?));
+
+-- delete_key: frees an idempotency key.
+DELETE FROM asyncjobs_keys WHERE key = ? AND task = ? AND seq = ?;
+
+-- delete_tag: one tag of a deleted job.
+DELETE FROM asyncjobs_tags WHERE tag = ? AND seq = ?;
+
+-- prunable: finished jobs past their time, oldest end first.
+SELECT seq FROM asyncjobs_jobs INDEXED BY asyncjobs_by_state
+WHERE state = ? AND finished_at < ? ORDER BY finished_at LIMIT ?;
+
+-- prune_journal: events past their time, oldest first.
+DELETE FROM asyncjobs_journal WHERE position IN (
+  SELECT position FROM asyncjobs_journal WHERE at < ? ORDER BY position LIMIT ?
+);
+
+-- running_of: what one instance is said to run.
+SELECT seq, claim, attempt, crashes, max_crashes, cancel_reason IS NOT NULL
+FROM asyncjobs_jobs INDEXED BY asyncjobs_by_state
+WHERE state = 'running' AND instance = ? LIMIT ?;
+
+-- running_instances: who is said to run something.
+SELECT DISTINCT instance FROM asyncjobs_jobs INDEXED BY asyncjobs_by_state
+WHERE state = 'running';
+
+-- join: notes a new instance.
+INSERT INTO asyncjobs_instances (id, pid, host, started_at) VALUES (?, ?, ?, ?);
+
+-- leave: notes the end of one.
+UPDATE asyncjobs_instances SET ended_at = ?, ended_by = ? WHERE id = ? AND ended_at IS NULL;
+
+-- add_counts: the transaction's change of each counter.
+INSERT INTO asyncjobs_counts (queue, task, state, jobs) VALUES {rows:4}
+ON CONFLICT (queue, task, state) DO UPDATE SET jobs = jobs + excluded.jobs;
+
+-- add_journal: one row a kind of event.
+INSERT INTO asyncjobs_journal (at, kind, jobs) VALUES {rows:3};
+
+-- outcomes: how jobs ended, for handles that were not there when it happened.
+SELECT j.id, j.task, j.state, ifnull(j.cancel_reason, j.reason), r.result,
+       a.error_type, a.error_message, a.traceback
+FROM asyncjobs_jobs AS j
+LEFT JOIN asyncjobs_results AS r ON r.seq = j.seq
+LEFT JOIN asyncjobs_attempts AS a ON j.state = 'failed' AND a.seq = j.seq AND a.claim = (
+  SELECT max(claim) FROM asyncjobs_attempts WHERE seq = j.seq)
+WHERE j.id IN (SELECT value FROM json_each(?));
+
+-- get: one job, whole.
+SELECT {columns}, ifnull(p.arguments, '{}'), p.meta, r.result,
+       a.error_type, a.error_message, a.traceback
+FROM asyncjobs_jobs AS j
+LEFT JOIN asyncjobs_payloads AS p ON p.seq = j.seq
+LEFT JOIN asyncjobs_results AS r ON r.seq = j.seq
+LEFT JOIN asyncjobs_attempts AS a ON a.seq = j.seq AND a.claim = (
+  SELECT max(claim) FROM asyncjobs_attempts WHERE seq = j.seq)
+WHERE j.id = ?;
+
+-- list: one page of a listing; filters.py fills in the rest. Long arguments, results and
+-- tracebacks stay where they are.
+SELECT {columns},
+       CASE WHEN length(p.arguments) > 8192 THEN NULL ELSE ifnull(p.arguments, '{}') END,
+       p.meta, NULL, a.error_type, a.error_message, ''
+FROM {source}
+LEFT JOIN asyncjobs_payloads AS p ON p.seq = j.seq
+LEFT JOIN asyncjobs_attempts AS a ON a.seq = j.seq AND a.claim = (
+  SELECT max(claim) FROM asyncjobs_attempts WHERE seq = j.seq)
+WHERE {where} {order_by} LIMIT ?;
+
+-- count_rows: how many rows pass a filter, up to a limit.
+SELECT count(*) FROM (SELECT 1 FROM {source} WHERE {where} LIMIT ?);
+
+-- own_attempt: the run that the job's own row tells.
+SELECT attempt, claim, state, reason, instance, started_at, finished_at FROM asyncjobs_jobs
+WHERE id = ? AND started_at IS NOT NULL AND state IN ('running', 'completed', 'cancelled');
+
+-- attempts: a job's recorded history, oldest first.
+SELECT a.attempt, a.claim, a.event, a.reason, a.instance, a.started_at, a.finished_at,
+       a.error_type, a.error_message, a.traceback
+FROM asyncjobs_attempts AS a JOIN asyncjobs_jobs AS j ON j.seq = a.seq
+WHERE j.id = ? ORDER BY a.claim;
+
+-- count: how many jobs, from the counters.
+SELECT ifnull(sum(jobs), 0) FROM asyncjobs_counts
+WHERE state = ifnull(?, state) AND queue = ifnull(?, queue) AND task = ifnull(?, task);

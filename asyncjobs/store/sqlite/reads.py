@@ -1,0 +1,130 @@
+"""What is asked of the database without changing it."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Any
+
+from ...clock import to_datetime
+from ...records import (
+    Attempt,
+    ErrorRecord,
+    Job,
+    Outcome,
+    derived_state,
+    optional_datetime,
+    tags_from_json,
+)
+from ...states import FINISHED, Event, State
+from ..base import Filter, Page
+from ..filters import compose, encode_cursor
+from .transaction import STATEMENTS, from_json, to_json
+
+_COLUMNS = (
+    "seq id task queue state reason priority run_at created_at started_at finished_at instance "
+    "claim attempt crashes snoozes max_crashes key trigger tags cancel_reason"
+).split()
+_LISTED = ", ".join(f"j.{column}" for column in _COLUMNS)
+
+
+def outcomes(connection: sqlite3.Connection, ids: Sequence[str]) -> dict[str, Outcome | None]:
+    """Per id that exists: how it ended, ``None`` while it has not."""
+    found: dict[str, Outcome | None] = {}
+    for row in connection.execute(STATEMENTS["outcomes"], (to_json(list(ids)).decode(),)):
+        job_id, task, state, reason, result, *error = row
+        found[job_id] = None
+        if state in FINISHED:
+            record = ErrorRecord(*error) if error[0] is not None else None
+            found[job_id] = Outcome(task, State(state), reason, result, record)
+    return found
+
+
+def get(connection: sqlite3.Connection, job_id: str, now: int) -> Job | None:
+    """One job with arguments, result and last error."""
+    query = STATEMENTS["get"].replace("{columns}", _LISTED)
+    row = connection.execute(query, (job_id,)).fetchone()
+    return None if row is None else _job(row, now)
+
+
+def list_jobs(
+    connection: sqlite3.Connection, what: Filter, now: int, *, limit: int, cursor: str | None
+) -> Page:
+    """One page, newest first."""
+    query = compose(what, now, cursor)
+    text = (
+        STATEMENTS["list"]
+        .replace("{columns}", _LISTED)
+        .replace("{source}", query.source)
+        .replace("{where}", query.where)
+        .replace("{order_by}", query.order_by)
+    )
+    rows = connection.execute(text, (*query.values, limit + 1)).fetchall()
+    jobs = [_job(row, now) for row in rows[:limit]]
+    if len(rows) <= limit:
+        return Page(jobs, None)
+    last = dict(zip(_COLUMNS, rows[limit - 1], strict=False))
+    return Page(jobs, encode_cursor(query.order, last))
+
+
+def count_derived(connection: sqlite3.Connection, what: Filter, now: int, *, most: int) -> int:
+    """How many rows pass the filter, up to ``most``."""
+    query = compose(what, now)
+    text = STATEMENTS["count_rows"].replace("{source}", query.source).replace(
+        "{where}", query.where
+    )  # fmt: skip
+    return int(connection.execute(text, (*query.values, most)).fetchone()[0])
+
+
+def attempts(connection: sqlite3.Connection, job_id: str) -> list[Attempt]:
+    """The recorded runs, and the one that the job's own row tells."""
+    runs = [
+        Attempt(
+            number=row[0],
+            claim=row[1],
+            event=Event(row[2]),
+            reason=row[3],
+            instance=row[4],
+            started_at=to_datetime(row[5]),
+            finished_at=to_datetime(row[6]),
+            error=ErrorRecord(*row[7:]),
+        )
+        for row in connection.execute(STATEMENTS["attempts"], (job_id,))
+    ]
+    own = connection.execute(STATEMENTS["own_attempt"], (job_id,)).fetchone()
+    if own is not None and all(run.claim != own[1] for run in runs):
+        number, claim, state, reason, instance, started_at, finished_at = own
+        event = None if state == State.RUNNING else Event(state)
+        runs.append(
+            Attempt(
+                number=number,
+                claim=claim,
+                event=event,
+                reason=reason,
+                instance=instance,
+                started_at=to_datetime(started_at),
+                finished_at=optional_datetime(finished_at),
+            )
+        )
+    return runs
+
+
+def _job(row: Sequence[Any], now: int) -> Job:
+    columns = dict(zip(_COLUMNS, row, strict=False))
+    arguments, meta, result, error_type, error_message, traceback = row[len(_COLUMNS) :]
+    state = State(columns["state"])
+    status = derived_state(state, attempt=columns["attempt"], run_at=columns["run_at"], now=now)
+    columns.update(
+        state=state,
+        status=status,
+        run_at=to_datetime(columns["run_at"]),
+        created_at=to_datetime(columns["created_at"]),
+        started_at=optional_datetime(columns["started_at"]),
+        finished_at=optional_datetime(columns["finished_at"]),
+        tags=tags_from_json(columns["tags"]),
+        arguments=None if arguments is None else from_json(arguments),
+        meta=from_json(meta) if meta else {},
+        result=None if result is None else from_json(result),
+        error=ErrorRecord(error_type, error_message, traceback) if error_type else None,
+    )
+    return Job(**columns)

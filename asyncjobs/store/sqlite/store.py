@@ -1,0 +1,209 @@
+"""The SQLite engine: one writing connection, one reading connection, one file."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from ...clock import Clock, SystemClock
+from ...errors import StoreUnavailable
+from ...locks import FileLock
+from ...records import Attempt, Job, Outcome
+from ..base import Filter, Operation, Page, Violation
+from . import reads
+from .check import violations
+from .connection import CHECKPOINT_PAGES, Connection, connect, set_up
+from .migrate import check_version, migrate
+from .transaction import STATEMENTS, Transaction
+from .writes import WRITES
+
+MEMORY = ":memory:"
+TURN_WAIT_SECONDS = 0.25
+"""How long a process queues for the turn before it relies on SQLite's own lock. A stopped
+process may hold the turn; it must not stop the others for longer than that."""
+
+
+class SQLiteStore:
+    """A store in one SQLite file, or in memory for one process (``:memory:``)."""
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        durability: str = "full",
+        shared: bool = False,
+        clock: Clock | None = None,
+    ) -> None:
+        self.path = path
+        self._durability = durability
+        self._shared = shared
+        self._clock = clock or SystemClock()
+        self._turn: FileLock | None = None
+        self._checkpoints = True
+        self._data_version: int | None = None
+
+    def now(self) -> int:
+        """The store's clock, in microseconds UTC."""
+        return self._clock.now()
+
+    async def open(self) -> None:
+        """Open or create the file, migrate it, and assert every setting.
+
+        Raises:
+            StoreUnavailable: and its children; the file is left as it was.
+        """
+        if self.path != MEMORY:
+            self.path = os.path.realpath(self.path)
+        self._writer = await connect(self.path)
+        try:
+            await self._writer.run(self._prepare)
+            self._reader = self._writer
+            if self.path != MEMORY:
+                self._reader = await connect(self.path)
+                await self._reader.run(partial(set_up, durability=self._durability, writer=False))
+        except BaseException:
+            await self._close_all()
+            raise
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        version = check_version(connection, self.path, shared=self._shared)
+        if self.path != MEMORY:
+            self._take_up_turn()
+        try:
+            if version == 0:
+                # Before the first table, or it is ignored.
+                connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+            mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+            if mode != ("memory" if self.path == MEMORY else "wal"):
+                raise StoreUnavailable(f"{self.path}: SQLite did not take WAL mode, but {mode}")
+            set_up(connection, self._durability, writer=True)
+            migrate(connection, version)
+        finally:
+            if self._turn:
+                self._turn.release()
+
+    def _take_up_turn(self) -> None:
+        try:
+            self._turn = FileLock(f"{self.path}-turn")
+        except OSError as error:
+            raise StoreUnavailable(
+                f"cannot create {self.path}-turn: {error.strerror}; the directory of the database "
+                "must be writable"
+            ) from error
+        self._turn.acquire(TURN_WAIT_SECONDS)
+
+    async def close(self) -> None:
+        """Close both connections. The last one out copies the log back."""
+        await self._close_all()
+
+    async def _close_all(self) -> None:
+        reader = getattr(self, "_reader", None)
+        if reader is not None and reader is not self._writer:
+            await reader.close()
+        held = self._turn is not None and self._turn.try_acquire()
+        await self._writer.close()
+        if self._turn is not None:
+            if held:
+                self._turn.release()
+            self._turn.close()
+            self._turn = None
+
+    async def write(self, operations: Sequence[Operation]) -> list[Any]:
+        """Run the operations in one transaction and one hop; one result each."""
+        return await self._writer.run(partial(self._transact, operations))
+
+    def _transact(
+        self, operations: Sequence[Operation], connection: sqlite3.Connection
+    ) -> list[Any]:
+        held = self._turn is not None and self._turn.acquire(TURN_WAIT_SECONDS)
+        try:
+            self._allow_checkpoints(connection, held or self._turn is None)
+            try:
+                return self._attempt(operations, connection, careful=False)
+            except sqlite3.IntegrityError:
+                # An id that is there already: rare, so only the second try looks for it.
+                return self._attempt(operations, connection, careful=True)
+        finally:
+            if held and self._turn is not None:
+                self._turn.release()
+
+    def _attempt(
+        self, operations: Sequence[Operation], connection: sqlite3.Connection, *, careful: bool
+    ) -> list[Any]:
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            tx = Transaction(connection, self._clock.now(), careful=careful)
+            results = [WRITES[type(operation)](tx, operation) for operation in operations]
+            tx.finish()
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+        return results
+
+    def _allow_checkpoints(self, connection: sqlite3.Connection, allowed: bool) -> None:
+        """Checkpoint only while holding the turn: two at once can damage the file (SQLite < 3.51.3)."""
+        if allowed != self._checkpoints:
+            pages = CHECKPOINT_PAGES if allowed else 0
+            connection.execute(f"PRAGMA wal_autocheckpoint = {pages}").fetchall()
+            self._checkpoints = allowed
+
+    async def outcomes(self, ids: Sequence[str]) -> dict[str, Outcome | None]:
+        """Per id that exists: its outcome, or ``None`` while it is unfinished."""
+        return await self._reader.run(lambda connection: reads.outcomes(connection, ids))
+
+    async def get(self, job_id: str) -> Job | None:
+        """One job, whole."""
+        return await self._reader.run(lambda connection: reads.get(connection, job_id, self.now()))
+
+    async def list(self, what: Filter, *, limit: int, cursor: str | None) -> Page:
+        """Jobs that pass the filter, newest first."""
+        return await self._reader.run(
+            lambda connection: reads.list_jobs(
+                connection, what, self.now(), limit=limit, cursor=cursor
+            )
+        )
+
+    async def count(self, *, state: str | None, queue: str | None, task: str | None) -> int:
+        """How many jobs, from the counter rows."""
+        return await self._reader.run(
+            lambda connection: connection.execute(
+                STATEMENTS["count"], (state, queue, task)
+            ).fetchone()[0]
+        )
+
+    async def count_derived(self, what: Filter, *, most: int) -> int:
+        """How many pass the filter, counted row by row up to ``most``."""
+        return await self._reader.run(
+            lambda connection: reads.count_derived(connection, what, self.now(), most=most)
+        )
+
+    async def attempts(self, job_id: str) -> list[Attempt]:
+        """A job's runs, oldest first."""
+        return await self._reader.run(lambda connection: reads.attempts(connection, job_id))
+
+    async def running_instances(self) -> list[str]:
+        """Instances that some running row names."""
+        rows = await self._reader.run(
+            lambda connection: connection.execute(STATEMENTS["running_instances"]).fetchall()
+        )
+        return [instance for (instance,) in rows]
+
+    async def check(self) -> list[Violation]:
+        """Every invariant as a query; what does not hold."""
+        return await self._reader.run(violations)
+
+    async def changed_elsewhere(self) -> bool:
+        """True when the file has changed since the last call, by whomever."""
+        if self.path == MEMORY:
+            return False
+        version = await self._reader.run(
+            lambda connection: connection.execute("PRAGMA data_version").fetchone()[0]
+        )
+        changed = self._data_version not in (None, version)
+        self._data_version = version
+        return changed

@@ -1,0 +1,79 @@
+"""What every write does besides its own: the journal and the counters."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from typing import Any
+
+import msgspec
+
+from ...states import Event
+from ..statements import Statements, chunks
+
+STATEMENTS = Statements("asyncjobs.store.sqlite", "queries.sql")
+
+to_json = msgspec.json.Encoder().encode
+from_json = msgspec.json.Decoder().decode
+
+
+class Transaction:
+    """One open write transaction. Collects what goes to the journal and the counters."""
+
+    def __init__(self, connection: sqlite3.Connection, now: int, *, careful: bool) -> None:
+        self.now = now
+        self.careful = careful
+        """True on the second try: the first met an id that is there already."""
+        self._connection = connection
+        self._counts: defaultdict[tuple[str, str, str], int] = defaultdict(int)
+        self._journal: list[tuple[Event, list[int]]] = []
+
+    def fetch(self, statement: str, *values: Any) -> list[Any]:
+        """Run a statement; all its rows. Rows of RETURNING left unfetched would hold the lock."""
+        return self._connection.execute(STATEMENTS[statement], values).fetchall()
+
+    def value(self, statement: str, *values: Any) -> Any:
+        """The first column of the statement's only row."""
+        return self.fetch(statement, *values)[0][0]
+
+    def write_rows(
+        self, statement: str, rows: Sequence[tuple[Any, ...]], *values: Any
+    ) -> list[Any]:
+        """Run a statement for many rows, in a few calls; ``values`` follow the rows' own."""
+        answers: list[Any] = []
+        for start, end in chunks(len(rows)):
+            given = [*chain.from_iterable(rows[start:end]), *values]
+            text = STATEMENTS.rows(statement, end - start)
+            answers += self._connection.execute(text, given).fetchall()
+        return answers
+
+    def count(self, queue: str, task: str, state: str, change: int) -> None:
+        """Note that ``change`` more jobs (fewer if negative) are in ``state``."""
+        self._counts[queue, task, state] += change
+
+    def count_move(self, queue: str, task: str, old: str, new: str, jobs: int = 1) -> None:
+        """Note that ``jobs`` went from one state to another."""
+        self._counts[queue, task, old] -= jobs
+        self._counts[queue, task, new] += jobs
+
+    def note(self, event: Event, fences: Iterable[int]) -> None:
+        """Note for the journal what happened to ``seq, claim, seq, claim, …``, in this order."""
+        if self._journal and self._journal[-1][0] is event:
+            self._journal[-1][1].extend(fences)
+        else:
+            self._journal.append((event, list(fences)))
+
+    def finish(self) -> None:
+        """Write the journal and the counters; then the transaction may commit."""
+        changes = [(*key, jobs) for key, jobs in self._counts.items() if jobs]
+        if changes:
+            self.write_rows("add_counts", changes)
+        rows = [
+            (self.now, event.value, to_json(fences).decode())
+            for event, fences in self._journal
+            if fences
+        ]
+        if rows:
+            self.write_rows("add_journal", rows)

@@ -1,0 +1,331 @@
+"""The operations, each a function of an open transaction."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
+from operator import attrgetter
+from typing import Any
+
+from ...records import Accepted, NewJob, Outcome, Transition
+from ...rules.limits import ATTEMPT_ROWS_MAX
+from ...rules.outcome import Crashed, Happened, Released, Run, decide
+from ...states import FINISHED, MOVES, Event, State
+from ..base import (
+    Cancel,
+    CancelResult,
+    Claim,
+    Delete,
+    Disown,
+    Insert,
+    Join,
+    Leave,
+    Prune,
+    Report,
+    Requeue,
+    Rescue,
+    Rescued,
+)
+from .claiming import claim
+from .transaction import Transaction, from_json, to_json
+
+_queue_and_task = attrgetter("queue", "task")
+
+
+def insert(tx: Transaction, operation: Insert) -> list[Accepted]:
+    """Enqueue: rows for the new, answers for what is there already."""
+    known = _existing(tx, operation.jobs)
+    fresh: list[NewJob[Any]] = []
+    accepted = []
+    for job in operation.jobs:
+        there = known.get(job.id) or (job.key and known.get((job.key, job.task)))
+        if there:
+            job_id, arguments = there
+            conflict = arguments is not None and not _same(arguments, job.arguments)
+            accepted.append(Accepted(job_id, True, conflict))
+            continue
+        fresh.append(job)
+        accepted.append(Accepted(job.id, False))
+        if job.key:
+            known[job.key, job.task] = (job.id, job.arguments)
+        if tx.careful:
+            known[job.id] = (job.id, None)
+    if fresh and not (operation.together and any(answer.conflict for answer in accepted)):
+        _insert_rows(tx, fresh)
+    return accepted
+
+
+def _existing(tx: Transaction, jobs: Sequence[NewJob[Any]]) -> dict[Any, tuple[str, str | None]]:
+    """What the jobs would collide with, by id and by (key, task)."""
+    known: dict[Any, tuple[str, str | None]] = {}
+    keys = [(job.key, job.task) for job in jobs if job.key]
+    if keys:
+        for key, task, job_id, arguments in tx.fetch("existing_keys", to_json(keys).decode()):
+            known[key, task] = (job_id, arguments)
+    if tx.careful:
+        ids = to_json([job.id for job in jobs]).decode()
+        known.update((job_id, (job_id, None)) for (job_id,) in tx.fetch("existing_ids", ids))
+    return known
+
+
+def _same(stored: str, given: str) -> bool:
+    # Text that differs in the order of keys alone is still the same arguments.
+    return stored == given or from_json(stored) == from_json(given)
+
+
+def _insert_rows(tx: Transaction, jobs: list[NewJob[Any]]) -> None:
+    first = tx.value("take_seqs", len(jobs))
+    now = tx.now
+    rows, payloads, keys, tags = [], [], [], []
+    for seq, job in enumerate(jobs, first):
+        run_at = job.run_at
+        if run_at is None:
+            run_at = now if job.delay is None else now + job.delay
+        tags_json = to_json(job.tags).decode() if job.tags else None
+        rows.append((seq, job.id, job.task, job.queue, job.priority, run_at, job.created_at,
+                     job.max_crashes, job.key, job.trigger, tags_json, job.options))  # fmt: skip
+        if job.arguments != "{}" or job.meta:
+            payloads.append((seq, job.arguments, job.meta))
+        if job.key:
+            keys.append((job.key, job.task, seq))
+        if job.tags:
+            tags += [(tag, seq) for tag in job.tags]
+    tx.write_rows("insert_jobs", rows)
+    for statement, some in (
+        ("insert_payloads", payloads),
+        ("insert_keys", keys),
+        ("insert_tags", tags),
+    ):
+        if some:
+            tx.write_rows(statement, some)
+    for (queue, task), count in Counter(map(_queue_and_task, jobs)).items():
+        tx.count(queue, task, State.QUEUED.value, count)
+    tx.note(Event.ENQUEUED, chain.from_iterable((row[0], 0) for row in rows))
+
+
+def report(tx: Transaction, operation: Report) -> list[str]:
+    """End or requeue runs under their fences: ``done``, ``already`` or ``lost`` for each."""
+    transitions = operation.transitions
+    completed = [t for t in transitions if t.event is Event.COMPLETED]
+    done = _complete(tx, operation.instance, completed) if completed else set()
+    if len(completed) < len(transitions):
+        others = [t for t in transitions if t.event is not Event.COMPLETED]
+        done |= {row[0] for row in _move(tx, operation.instance, others)}
+    if len(done) == len(transitions):
+        return ["done"] * len(transitions)
+    return [
+        "done" if t.seq in done else _why_refused(tx, operation.instance, t) for t in transitions
+    ]
+
+
+def _complete(tx: Transaction, instance: str, transitions: list[Transition]) -> set[int]:
+    rows = tx.write_rows("complete", [(t.seq, t.claim, t.at) for t in transitions], instance)
+    done = {row[0] for row in rows}
+    for (queue, task), jobs in Counter([row[1:] for row in rows]).items():
+        tx.count_move(queue, task, State.RUNNING.value, State.COMPLETED.value, jobs)
+    landed = transitions if len(done) == len(transitions) else [
+        t for t in transitions if t.seq in done
+    ]  # fmt: skip
+    results = [(t.seq, t.result) for t in landed if t.result is not None]
+    if results:
+        tx.write_rows("insert_results", results)
+    tx.note(Event.COMPLETED, chain.from_iterable((t.seq, t.claim) for t in landed))
+    return done
+
+
+def _move(
+    tx: Transaction, instance: str, transitions: Sequence[Transition], *, rise: int = 0
+) -> list[Any]:
+    """Write transitions other than completion; the rows of those whose fence held.
+
+    ``rise`` is added to the claim number when somebody else than the run itself decides.
+    """
+    by_seq = {t.seq: t for t in transitions}
+    rows = tx.write_rows("move", [_move_values(t, rise) for t in transitions], instance)
+    attempts = []
+    for seq, _, queue, task, attempt, claim_now, started_at, crashes in rows:
+        t = by_seq[seq]
+        tx.count_move(queue, task, State.RUNNING.value, t.state.value)
+        tx.note(t.event, (seq, claim_now))
+        if t.error is not None:
+            number = attempt + t.uncharge
+            attempts.append((seq, t.claim, number, t.event.value, t.reason, instance, started_at,
+                             t.at, t.error.type, t.error.message, t.error.traceback))  # fmt: skip
+            if number + crashes > ATTEMPT_ROWS_MAX:
+                tx.fetch("trim_attempts", seq, ATTEMPT_ROWS_MAX - 1)
+    if attempts:
+        tx.write_rows("insert_attempts", attempts)
+    return rows
+
+
+def _move_values(t: Transition, rise: int) -> tuple[Any, ...]:
+    assert State.RUNNING in MOVES[t.event][0]
+    state = t.state
+    finished_at = t.at if state in FINISHED else None
+    crashed = t.reason == "crash"
+    snoozed = t.event is Event.SNOOZED
+    return (t.seq, t.claim, state.value, t.reason, t.run_at, finished_at,
+            int(t.uncharge), int(crashed), int(snoozed), rise)  # fmt: skip
+
+
+def _why_refused(tx: Transaction, instance: str, t: Transition) -> str:
+    rows = tx.fetch("fence", t.seq)
+    if rows and rows[0][0] == t.claim and rows[0][1] == instance:
+        return "already"
+    return "lost"
+
+
+def cancel(tx: Transaction, operation: Cancel) -> list[CancelResult]:
+    """Cancel what waits; note the request on what runs."""
+    found = _find(tx, operation.ids)
+    waiting = [row for row in found.values() if row[5] in (State.QUEUED, State.BLOCKED)]
+    running = [row for row in found.values() if row[5] == State.RUNNING]
+    if waiting:
+        seqs = to_json([row[1] for row in waiting]).decode()
+        tx.fetch("cancel_waiting", operation.reason, tx.now, seqs)
+        for _, seq, claimed, queue, task, state in waiting:
+            tx.count_move(queue, task, state, State.CANCELLED.value)
+            tx.note(Event.CANCELLED, (seq, claimed))
+    if running:
+        # Never NULL: the column itself says that somebody asked.
+        tx.fetch("cancel_running", operation.reason or "", _seqs(running))
+    return [_cancel_result(found.get(job_id)) for job_id in operation.ids]
+
+
+def _cancel_result(row: Any) -> CancelResult:
+    if row is None:
+        return CancelResult("missing")
+    _, seq, _, _, task, state = row
+    if state == State.RUNNING:
+        return CancelResult("requested", seq, task)
+    return CancelResult("finished" if state in FINISHED else "cancelled", seq, task)
+
+
+def requeue(tx: Transaction, operation: Requeue) -> list[str]:
+    """Give finished jobs a new life."""
+    found = _find(tx, operation.ids)
+    finished = [row for row in found.values() if row[5] in FINISHED]
+    if finished:
+        seqs = _seqs(finished)
+        tx.fetch("requeue", tx.now, seqs)
+        tx.fetch("delete_results", seqs)
+        for _, seq, claimed, queue, task, state in finished:
+            tx.count_move(queue, task, state, State.QUEUED.value)
+            tx.note(Event.REQUEUED, (seq, claimed + 1))
+    return [
+        "missing" if row is None else "requeued" if row[5] in FINISHED else row[5]
+        for row in map(found.get, operation.ids)
+    ]
+
+
+def delete(tx: Transaction, operation: Delete) -> list[str]:
+    """Delete what does not run."""
+    found = _find(tx, operation.ids)
+    _delete(tx, [r[1] for r in found.values() if r[5] != State.RUNNING], Event.DELETED)
+    return [
+        "missing" if row is None else "running" if row[5] == State.RUNNING else "deleted"
+        for row in map(found.get, operation.ids)
+    ]
+
+
+def prune(tx: Transaction, operation: Prune) -> int:
+    """Delete what is past its time; stops at the limit."""
+    room = operation.limit
+    for state, before in operation.before.items():
+        seqs = [seq for (seq,) in tx.fetch("prunable", state, before, room)]
+        _delete(tx, seqs, Event.PRUNED)
+        room -= len(seqs)
+        if room <= 0:
+            return operation.limit
+    tx.fetch("prune_journal", operation.journal_before, room)
+    return operation.limit - room
+
+
+def _delete(tx: Transaction, seqs: list[int], event: Event) -> None:
+    if not seqs:
+        return
+    listed = to_json(seqs).decode()
+    with_history = []
+    for seq, claimed, queue, task, state, key, tags, history in tx.fetch("delete_jobs", listed):
+        tx.count(queue, task, state, -1)
+        tx.note(event, (seq, claimed))
+        if key:
+            tx.fetch("delete_key", key, task, seq)
+        for tag in from_json(tags) if tags else ():
+            tx.fetch("delete_tag", tag, seq)
+        if history:
+            with_history.append(seq)
+    tx.fetch("delete_payloads", listed)
+    tx.fetch("delete_results", listed)
+    if with_history:
+        tx.fetch("delete_attempts", to_json(with_history).decode())
+
+
+def rescue(tx: Transaction, operation: Rescue) -> Rescued:
+    """Decide what becomes of a dead instance's runs."""
+    rows = _decide_for(tx, operation.instance, Crashed(operation.detail), operation.limit)
+    ended = [
+        (job_id, Outcome(task, t.state, t.reason, None, t.error))
+        for t, (_, job_id, _, task, *_) in rows
+        if t.state in FINISHED
+    ]
+    return Rescued(len(rows), ended)
+
+
+def disown(tx: Transaction, operation: Disown) -> int:
+    """Release runs that the instance does not hold."""
+    rows = _decide_for(tx, operation.instance, Released("claim_lost"), -1, operation.held)
+    return len(rows)
+
+
+def _decide_for(
+    tx: Transaction,
+    instance: str,
+    happened: Happened,
+    limit: int,
+    but: frozenset[int] = frozenset(),
+) -> list[tuple[Transition, Any]]:
+    transitions = {}
+    for seq, claimed, attempt, crashes, max_crashes, asked in tx.fetch(
+        "running_of", instance, limit
+    ):
+        if seq not in but:
+            run = Run(seq, claimed, attempt, crashes, max_crashes, bool(asked))
+            transitions[seq] = decide(run, happened, tx.now)
+    rows = _move(tx, instance, list(transitions.values()), rise=1)
+    return [(transitions[row[0]], row) for row in rows]
+
+
+def join(tx: Transaction, operation: Join) -> None:
+    """Note a new instance."""
+    tx.fetch("join", operation.instance, operation.pid, operation.host, tx.now)
+
+
+def leave(tx: Transaction, operation: Leave) -> None:
+    """Note an instance's end."""
+    tx.fetch("leave", tx.now, operation.by, operation.instance)
+
+
+def _find(tx: Transaction, ids: Sequence[str]) -> dict[str, Any]:
+    """Rows ``(id, seq, claim, queue, task, state)`` by id."""
+    return {row[0]: row for row in tx.fetch("find_jobs", to_json(list(ids)).decode())}
+
+
+def _seqs(rows: Iterable[Any]) -> str:
+    return to_json([row[1] for row in rows]).decode()
+
+
+WRITES: dict[type, Callable[[Transaction, Any], Any]] = {
+    Insert: insert,
+    Report: report,
+    Claim: claim,
+    Cancel: cancel,
+    Requeue: requeue,
+    Delete: delete,
+    Rescue: rescue,
+    Disown: disown,
+    Join: join,
+    Leave: leave,
+    Prune: prune,
+}

@@ -1,0 +1,65 @@
+"""Loads named SQL statements from ``.sql`` files.
+
+A statement starts at ``-- name: what it is for``. ``{rows}`` in one stands for a list of value
+tuples: :meth:`Statements.rows` writes it for a given number of them, so that one statement
+carries many rows and the connection's thread takes the interpreter lock once, not once a row.
+"""
+
+from __future__ import annotations
+
+import re
+from importlib.resources import files
+
+LARGEST_CHUNK = 128
+"""Rows go in chunks of 128, 64, … 1, so that eight prepared statements serve every number of rows.
+With at most 13 values a row that stays far below SQLite's limit of 32,766."""
+
+_HEAD = re.compile(r"^-- (\w+): (.+)$", re.MULTILINE)
+_ROWS = re.compile(r"\{rows:(\d+)\}")
+
+
+class Statements:
+    """The statements of one file, by name."""
+
+    def __init__(self, package: str, file: str) -> None:
+        self.text: dict[str, str] = {}
+        self.purpose: dict[str, str] = {}
+        self._rows: dict[tuple[str, int], str] = {}
+        source = files(package).joinpath(file).read_text("utf-8")
+        heads = list(_HEAD.finditer(source))
+        for head, following in zip(heads, [*heads[1:], None], strict=True):
+            end = following.start() if following else len(source)
+            self.text[head[1]] = source[head.end() : end].strip().rstrip(";")
+            self.purpose[head[1]] = head[2]
+
+    def __getitem__(self, name: str) -> str:
+        return self.text[name]
+
+    def rows(self, name: str, count: int) -> str:
+        """The statement ``name`` for ``count`` rows."""
+        try:
+            return self._rows[name, count]
+        except KeyError:
+            return self._write_rows(name, count)
+
+    def _write_rows(self, name: str, count: int) -> str:
+        text = self.text[name]
+        found = _ROWS.search(text)
+        if found is None:
+            raise KeyError(f"statement {name!r} takes no rows")
+        row = f"({','.join('?' * int(found[1]))})"
+        written = text.replace(found[0], ",".join([row] * count))
+        self._rows[name, count] = written
+        return written
+
+
+def chunks(count: int) -> list[tuple[int, int]]:
+    """``count`` rows as ``(start, end)`` ranges whose lengths are powers of two."""
+    ranges = []
+    start, size = 0, LARGEST_CHUNK
+    while start < count:
+        while size > count - start:
+            size //= 2
+        ranges.append((start, start + size))
+        start += size
+    return ranges
