@@ -22,10 +22,12 @@ _open_locks: weakref.WeakSet[FileLock] = weakref.WeakSet()
 class FileLock:
     """One file, and the exclusive lock on it."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, create: bool = True) -> None:
         self.path = path
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        os.fchmod(self._descriptor, 0o600)
+        flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0)
+        self._descriptor = os.open(path, flags, 0o600)
+        if create:
+            os.fchmod(self._descriptor, 0o600)
         _open_locks.add(self)
 
     def try_acquire(self) -> bool:

@@ -105,6 +105,9 @@ class GroupCommit(Generic[RunT]):
         self.failing: StoreError | None = None
         """The error of the last write, ``None`` once one succeeds. Nothing is claimed meanwhile."""
         self.flushes = 0
+        self._flushed = asyncio.Event()
+        self.finished = asyncio.Event()
+        """Set once :meth:`run` has returned after :meth:`close`."""
 
     def serve(self, source: Source[RunT]) -> None:
         """Say who runs the jobs."""
@@ -150,6 +153,11 @@ class GroupCommit(Generic[RunT]):
         """Nothing waits to be written."""
         return not (self._reports or self._inserts or self._operations or self._alone or self._look)
 
+    async def flushed(self) -> None:
+        """Return after the next flush."""
+        self._flushed.clear()
+        await self._flushed.wait()
+
     def close(self) -> None:
         """Let :meth:`run` return once everything is written."""
         self._closing = True
@@ -162,6 +170,14 @@ class GroupCommit(Generic[RunT]):
 
     async def run(self) -> None:
         """The writer. Ends after :meth:`close`, when nothing is left to write."""
+        try:
+            await self._write_until_closed()
+        finally:
+            self._fail_all(self.failing)
+            self.finished.set()
+            self._flushed.set()
+
+    async def _write_until_closed(self) -> None:
         while not (self._closing and self.idle):
             await self._wake.wait()
             self._wake.clear()
@@ -172,11 +188,11 @@ class GroupCommit(Generic[RunT]):
                 await self._flush()
                 if self.failing is not None:
                     break
+            self._flushed.set()
             if self.failing is not None:
                 if self._giving_up:
                     break
                 self._wake.set()
-        self._fail_all(self.failing)
 
     async def _rest(self) -> None:
         """Wait before the next try after a failure; a closing writer still tries."""
@@ -300,6 +316,8 @@ class GroupCommit(Generic[RunT]):
         return singles
 
     def _reject(self, single: _Batch[RunT], error: Exception) -> None:
+        if single.claim is not None:
+            raise error  # a claim has no user's data in it: a fault of ours ends the runner
         for transition, run in single.reports:
             log.error("outcome of job %d cannot be stored: %r", transition.seq, error)
             assert self._source is not None

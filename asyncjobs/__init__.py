@@ -1,0 +1,93 @@
+"""Durable jobs inside an asyncio application: one import, one file, no server."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .clock import Clock as Clock
+    from .errors import ArgumentsTooLarge as ArgumentsTooLarge
+    from .errors import AsyncJobsError as AsyncJobsError
+    from .errors import Cancel as Cancel
+    from .errors import Fail as Fail
+    from .errors import ForeignDatabase as ForeignDatabase
+    from .errors import IllegalMove as IllegalMove
+    from .errors import InvalidArguments as InvalidArguments
+    from .errors import InvalidOption as InvalidOption
+    from .errors import InvalidResult as InvalidResult
+    from .errors import JobCancelled as JobCancelled
+    from .errors import JobCrashed as JobCrashed
+    from .errors import JobError as JobError
+    from .errors import JobExpired as JobExpired
+    from .errors import JobFailed as JobFailed
+    from .errors import JobSignal as JobSignal
+    from .errors import JobTimedOut as JobTimedOut
+    from .errors import KeyConflict as KeyConflict
+    from .errors import NewerSchema as NewerSchema
+    from .errors import ResultGone as ResultGone
+    from .errors import RetryLater as RetryLater
+    from .errors import RunnerAlreadyStarted as RunnerAlreadyStarted
+    from .errors import RunnerClosed as RunnerClosed
+    from .errors import RunnerFailed as RunnerFailed
+    from .errors import RunnerNotStarted as RunnerNotStarted
+    from .errors import Snooze as Snooze
+    from .errors import SQLiteTooOld as SQLiteTooOld
+    from .errors import StoreBusy as StoreBusy
+    from .errors import StoreError as StoreError
+    from .errors import StoreFull as StoreFull
+    from .errors import StoreUnavailable as StoreUnavailable
+    from .errors import TaskExists as TaskExists
+    from .errors import UnknownJob as UnknownJob
+    from .errors import UnknownTask as UnknownTask
+    from .handle import JobHandle as JobHandle
+    from .records import Attempt as Attempt
+    from .records import Job as Job
+    from .records import NewJob as NewJob
+    from .registry import Registry as Registry
+    from .rules.retry import Retry as Retry
+    from .runner import Runner as Runner
+    from .running.context import JobContext as JobContext
+    from .running.context import JobStopped as JobStopped
+    from .running.context import current_job as current_job
+    from .states import State as State
+    from .tasks import Task as Task
+    from .tasks import Tasks as Tasks
+
+__version__ = "0.1.0"
+
+# Imported at first use: a worker process must not load SQLite, nor a test of errors the engine.
+_HOMES = {
+    "errors": (
+        "ArgumentsTooLarge AsyncJobsError Cancel Fail ForeignDatabase IllegalMove "
+        "InvalidArguments InvalidOption InvalidResult JobCancelled JobCrashed JobError JobExpired "
+        "JobFailed JobSignal JobTimedOut KeyConflict NewerSchema ResultGone RetryLater "
+        "RunnerAlreadyStarted RunnerClosed RunnerFailed RunnerNotStarted SQLiteTooOld Snooze "
+        "StoreBusy StoreError StoreFull StoreUnavailable TaskExists UnknownJob UnknownTask"
+    ),
+    "clock": "Clock",
+    "handle": "JobHandle",
+    "records": "Attempt Job NewJob",
+    "registry": "Registry",
+    "rules.retry": "Retry",
+    "runner": "Runner",
+    "running.context": "JobContext JobStopped current_job",
+    "states": "State",
+    "tasks": "Task Tasks",
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
+
+__all__ = sorted(_HOME_OF)  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    module = _HOME_OF.get(name)
+    if module is None:
+        raise AttributeError(f"module 'asyncjobs' has no attribute {name!r}")
+    value = getattr(import_module(f".{module}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

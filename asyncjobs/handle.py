@@ -1,0 +1,165 @@
+"""Handles: a job to wait for, look at, cancel or retry, from any process and after any restart."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from .errors import (
+    JobCancelled,
+    JobCrashed,
+    JobError,
+    JobExpired,
+    JobFailed,
+    JobTimedOut,
+    ResultGone,
+)
+from .records import Job, Outcome
+from .rules.codec import decode_plain
+from .running.context import current_run
+from .running.mailbox import Mailbox
+from .services.resolver import GONE
+from .states import State
+
+if TYPE_CHECKING:
+    from .runner import Runner
+
+R = TypeVar("R")
+
+
+class JobHandle(Generic[R]):
+    """One job, by its id. ``await handle`` gives its result, or raises why there is none."""
+
+    __slots__ = ("_box", "_runner", "existing", "id")
+
+    def __init__(self, runner: Runner, job_id: str, box: Mailbox, *, existing: bool = False):
+        self.id = job_id
+        self.existing = existing
+        """True when ``enqueue`` found this job by its id or key, and stored nothing new."""
+        self._runner = runner
+        self._box = box
+
+    def __await__(self) -> Generator[Any, None, R]:
+        return self.result().__await__()
+
+    async def result(self, timeout: float | None = None) -> R:
+        """The job's value: always a decoded copy. Cancelling the wait leaves the job alone.
+
+        Args:
+            timeout: seconds to wait; the job goes on when they are over.
+
+        Raises:
+            JobFailed: it raised, timed out (``JobTimedOut``) or crashed (``JobCrashed``), and no
+                attempt is left.
+            JobCancelled: somebody cancelled it, or it expired (``JobExpired``).
+            ResultGone: there is no such row.
+            TimeoutError: it is not finished yet.
+            RunnerClosed: this process's runner stopped first.
+        """
+        outcome = await self._outcome(timeout)
+        if outcome.state is State.COMPLETED:
+            value: R = self._decode(outcome)
+            return value
+        raise error_of(self.id, outcome) from self._box.cause
+
+    async def wait(self, timeout: float | None = None) -> Job:
+        """The finished job as a snapshot; raises nothing for a job that failed.
+
+        Raises:
+            ResultGone, TimeoutError, RunnerClosed: as :meth:`result`.
+        """
+        await self._outcome(timeout)
+        return await self.job()
+
+    async def job(self) -> Job:
+        """A snapshot of the row as it is now.
+
+        Raises:
+            ResultGone: there is no such row.
+        """
+        job = await self._runner.registry.find(self.id)
+        if job is None:
+            raise error_of(self.id, GONE)
+        return job
+
+    async def cancel(self, reason: str = "") -> str:
+        """Cancel the job.
+
+        Returns:
+            ``cancelled`` when it had not started; ``requested`` when it runs: a coroutine is
+            cancelled now, a thread sees ``current_job().stop_requested`` and runs on until it
+            looks; ``finished`` when it was too late.
+
+        Raises:
+            UnknownJob: there is no such row.
+        """
+        return await self._runner.registry.cancel(self.id, reason)
+
+    async def retry(self) -> None:
+        """Run a finished job again, from its first attempt.
+
+        Raises:
+            IllegalMove: it is not finished.
+            UnknownJob: there is no such row.
+        """
+        await self._runner.registry.retry(self.id)
+
+    async def _outcome(self, timeout: float | None) -> Outcome:
+        box = self._box
+        if box.outcome is None:
+            if timeout is None:
+                await self._wait(box)
+            else:
+                async with asyncio.timeout(timeout):
+                    await self._wait(box)
+        assert box.outcome is not None
+        if box.outcome is GONE:
+            raise error_of(self.id, GONE)
+        return box.outcome
+
+    async def _wait(self, box: Mailbox) -> None:
+        engine = self._runner.engine()
+        if not box.local:
+            engine.resolver.ask(self.id, box)
+        run = current_run.get(None)
+        if run is not None and run.host is engine.dispatcher and run.task.executor == "coroutine":
+            await engine.dispatcher.wait_lending_slot(run, box)
+        else:
+            await box.wait()
+
+    def _decode(self, outcome: Outcome) -> Any:
+        if outcome.result is None:
+            return None
+        task = self._runner.tasks.get(outcome.task)
+        if task is None:
+            return decode_plain(outcome.result)
+        return task.codec.decode_result(outcome.result)
+
+    def __repr__(self) -> str:
+        return f"<JobHandle {self.id}>"
+
+
+def error_of(job_id: str, outcome: Outcome) -> JobError:
+    """The exception that tells why a job has no value."""
+    if outcome is GONE:
+        return ResultGone(
+            f"job {job_id} is not in the database: pruned by retention, deleted, or never "
+            "enqueued here",
+            job_id=job_id,
+            reason="gone",
+        )
+    error = outcome.error
+    details: dict[str, Any] = {
+        "job_id": job_id,
+        "reason": outcome.reason,
+        "error_type": error.type if error else None,
+        "error_message": error.message if error else None,
+        "traceback": error.traceback if error else None,
+    }
+    if outcome.state is State.CANCELLED:
+        kind = JobExpired if outcome.reason == "expired" else JobCancelled
+        return kind(f"job {job_id} was cancelled: {outcome.reason}", **details)
+    failed = {"timeout": JobTimedOut, "crash": JobCrashed}.get(outcome.reason or "", JobFailed)
+    why = error.summary if error else "unknown"
+    return failed(f"job {job_id} of task {outcome.task!r} failed: {why}", **details)

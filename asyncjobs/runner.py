@@ -1,0 +1,376 @@
+"""The runner: what an application embeds."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from random import Random
+from types import MappingProxyType, TracebackType
+from typing import Any, Self, TypeVar
+
+from .clock import Clock, SystemClock, to_seconds
+from .errors import (
+    InvalidOption,
+    KeyConflict,
+    RunnerAlreadyStarted,
+    RunnerClosed,
+    RunnerNotStarted,
+    UnknownTask,
+)
+from .handle import JobHandle
+from .records import Accepted, NewJob
+from .registry import Registry
+from .rules.limits import BULK_MAX, check_choice, check_integer, check_text
+from .services.dispatcher import Tally
+from .services.engine import Engine, Settings
+from .services.instance import LEASE_SECONDS
+from .tasks import Task, TaskRegistrar, Tasks
+
+R = TypeVar("R")
+
+DAY = 86_400.0
+CONCURRENCY_MAX = 100_000
+
+
+class Runner(TaskRegistrar):
+    """A job runner inside an asyncio application, with its jobs in one SQLite file.
+
+    Making one opens nothing. ``async with runner:`` opens the file (a relative path resolves
+    then), takes over what a crash left behind, and runs jobs until the block ends.
+
+    Args:
+        url: path of the database file, ``sqlite:///path``, or ``:memory:``.
+        concurrency: coroutine jobs that run at once; 1 to 100,000.
+        threads: thread jobs that run at once; by default min(32, CPUs + 4).
+        queues: take jobs only from these; by default from all.
+        durability: ``full``: an accepted job survives power loss (one fsync a shared commit);
+            ``normal``: it survives a crash of the process, not always one of the machine.
+        shared: put the tables into a database that has others.
+        grace: seconds that running jobs get to finish when the runner stops.
+        keep_completed, keep_failed, keep_cancelled: how long finished jobs stay in the registry,
+            in seconds or as timedelta; 7, 30 and 7 days.
+        keep_journal: how long the journal of events stays, at least as long as its jobs.
+        lease_seconds: a process that is stopped (not dead) for longer is taken for dead.
+        state: anything; jobs find it as ``current_job().state``.
+        clock, random: for tests.
+
+    Raises:
+        InvalidOption: naming the option and its value.
+    """
+
+    def __init__(
+        self,
+        url: str | os.PathLike[str],
+        *,
+        concurrency: int = 100,
+        threads: int | None = None,
+        queues: Iterable[str] | None = None,
+        durability: str = "full",
+        shared: bool = False,
+        grace: float | timedelta = 8.0,
+        keep_completed: float | timedelta = 7 * DAY,
+        keep_failed: float | timedelta = 30 * DAY,
+        keep_cancelled: float | timedelta = 7 * DAY,
+        keep_journal: float | timedelta = 7 * DAY,
+        lease_seconds: float = LEASE_SECONDS,
+        state: Any = None,
+        clock: Clock | None = None,
+        random: Random | None = None,
+    ) -> None:
+        super().__init__()
+        if threads is None:
+            threads = min(32, (os.cpu_count() or 1) + 4)
+        self.clock = clock or SystemClock()
+        self._settings = Settings(
+            path=_path_of(url),
+            durability=check_choice(durability, "durability", ("full", "normal")),
+            shared=bool(shared),
+            concurrency=check_integer(concurrency, "concurrency", least=1, most=CONCURRENCY_MAX),
+            threads=check_integer(threads, "threads", least=1, most=CONCURRENCY_MAX),
+            queues=_check_queues(queues),
+            grace_seconds=to_seconds(grace, "grace"),
+            lease_seconds=to_seconds(lease_seconds, "lease_seconds", at_least=0.1),
+            keep_seconds={
+                "completed": to_seconds(keep_completed, "keep_completed"),
+                "failed": to_seconds(keep_failed, "keep_failed"),
+                "cancelled": to_seconds(keep_cancelled, "keep_cancelled"),
+            },
+            keep_journal_seconds=to_seconds(keep_journal, "keep_journal"),
+            clock=self.clock,
+            random=random or Random(),
+            state=state,
+        )
+        self.registry = Registry(self)
+        self._engine: Engine | None = None
+        self._was_started = False
+
+    # Tasks
+
+    @property
+    def tasks(self) -> Mapping[str, Task[Any, Any]]:
+        """The tasks of this runner, by name."""
+        return MappingProxyType(self._tasks)
+
+    def include(self, tasks: Tasks | Task[Any, Any]) -> None:
+        """Add the tasks of a module, or one task.
+
+        Raises:
+            TaskExists: another task has one of the names.
+        """
+        for task in [tasks] if isinstance(tasks, Task) else tasks:
+            self._add_task(task)
+
+    def _add_task(self, task: Task[Any, Any]) -> None:
+        known = task.name in self._tasks
+        super()._add_task(task)
+        if known:
+            return
+        task.join(self)
+        if self._engine is not None:
+            task.start(self)
+            self._engine.dispatcher.learn(task)
+
+    # Enqueueing
+
+    async def enqueue(self, job: NewJob[R]) -> JobHandle[R]:
+        """Store one job; it is on disk when this returns. Enqueueing it again changes nothing.
+
+        Raises:
+            KeyConflict: its key belongs to a job with other arguments.
+            UnknownTask: it is of no task of this runner.
+            RunnerNotStarted, RunnerClosed, RunnerFailed: nobody would write it.
+            StoreBusy, StoreFull, StoreError: not known to be stored; the same NewJob may be
+                enqueued again.
+        """
+        engine = self.engine()
+        self._check_task(job)
+        box = engine.mailboxes.open(job.id, local=True)
+        accepted = await engine.commit.enqueue(job)
+        if accepted.existing:
+            return self._existing_handle(job, accepted)
+        return JobHandle(self, job.id, box)
+
+    async def enqueue_many(self, jobs: Iterable[NewJob[R]]) -> list[JobHandle[R]]:
+        """Store up to 10,000 jobs in one commit, all or none; handles in the same order.
+
+        Raises:
+            KeyConflict: a job's key belongs to a job with other arguments; none is stored.
+            InvalidOption: more than 10,000 jobs.
+            UnknownTask, RunnerNotStarted, StoreError: as :meth:`enqueue`.
+        """
+        jobs = list(jobs)
+        engine = self.engine()
+        if len(jobs) > BULK_MAX:
+            raise InvalidOption(
+                f"{len(jobs)} jobs in one enqueue_many; at most {BULK_MAX}: split them"
+            )
+        for job in jobs:
+            self._check_task(job)
+        if not jobs:
+            return []
+        boxes = [engine.mailboxes.open(job.id, local=True) for job in jobs]
+        answers = await engine.commit.enqueue_many(jobs)
+        for job, accepted in zip(jobs, answers, strict=True):
+            if accepted.conflict:
+                raise _key_conflict(job, accepted)
+        return [
+            self._existing_handle(job, accepted)
+            if accepted.existing
+            else JobHandle(self, job.id, box)
+            for job, box, accepted in zip(jobs, boxes, answers, strict=True)
+        ]
+
+    def handle(self, job_id: str) -> JobHandle[Any]:
+        """The handle of a job by its id, from any process, after any restart. Looks nothing up.
+
+        Raises:
+            RunnerNotStarted: there is no database to ask.
+        """
+        check_text(job_id, "job_id")
+        return JobHandle(self, job_id, self.engine().mailboxes.open(job_id, local=False))
+
+    def _existing_handle(self, job: NewJob[R], accepted: Accepted) -> JobHandle[R]:
+        if accepted.conflict:
+            raise _key_conflict(job, accepted)
+        handle: JobHandle[R] = self.handle(accepted.job_id)
+        handle._box.local = False
+        handle.existing = True
+        return handle
+
+    def _check_task(self, job: NewJob[Any]) -> None:
+        if not isinstance(job, NewJob):
+            raise InvalidOption(f"enqueue takes what task.job(...) gives, got {type(job).__name__}")
+        if job.task not in self._tasks:
+            raise UnknownTask(f"task {job.task!r} belongs to no task of this runner; include it")
+
+    # Life
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """Open the database, take over what a crash left behind, begin to run jobs.
+
+        Raises:
+            RunnerAlreadyStarted: it is running.
+            StoreUnavailable: and its children: the place, the file, the version.
+            InvalidOption: the annotations of a task cannot be resolved.
+        """
+        if self._engine is not None:
+            raise RunnerAlreadyStarted(
+                f"the runner on {self._settings.path} is started already; one object runs once"
+            )
+        engine = Engine(self._settings, self._tasks)
+        self._engine = engine
+        try:
+            for task in self._tasks.values():
+                task.start(self)
+            await engine.start()
+        except BaseException:
+            self._forget_engine()
+            raise
+        self._was_started = True
+
+    async def stop(self) -> None:
+        """Stop: claim nothing more, let running jobs finish for ``grace`` seconds, cancel the
+        rest and give them back to the queue without charging an attempt, write everything, close.
+
+        Ends within ``grace`` + 2 seconds whatever the jobs do, also when it is cancelled.
+
+        Raises:
+            RunnerFailed: the runner's own task had died; the cause is attached.
+        """
+        engine = self._engine
+        if engine is None:
+            return
+        try:
+            await engine.stop()
+        finally:
+            self._forget_engine()
+
+    def _forget_engine(self) -> None:
+        self._engine = None
+        for task in self._tasks.values():
+            task.stop(self)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(self, app: Any = None) -> AsyncIterator[None]:
+        """An ASGI lifespan: ``Starlette(lifespan=runner.lifespan)``, ``FastAPI(lifespan=...)``."""
+        async with self:
+            yield
+
+    async def run(self) -> None:
+        """Run jobs until SIGTERM or SIGINT: a whole program, ``asyncio.run(runner.run())``.
+
+        The first signal drains within ``grace``, a second one stops at once. Only here does the
+        runner install signal handlers.
+        """
+        loop = asyncio.get_running_loop()
+        signals = (signal.SIGTERM, signal.SIGINT)
+        asked = asyncio.Event()
+
+        def ask() -> None:
+            if asked.is_set() and self._engine is not None:
+                self._engine.hurry()
+            asked.set()
+
+        for number in signals:
+            loop.add_signal_handler(number, ask)
+        try:
+            async with self:
+                await self._asked_or_failed(asked)
+        finally:
+            for number in signals:
+                loop.remove_signal_handler(number)
+
+    async def _asked_or_failed(self, asked: asyncio.Event) -> None:
+        waiting = asyncio.create_task(asked.wait())
+        try:
+            await self.engine().until(waiting)
+        finally:
+            waiting.cancel()
+
+    def engine(self) -> Engine:
+        """The live parts; for this package's own floors.
+
+        Raises:
+            RunnerNotStarted, RunnerClosed, RunnerFailed: there are none.
+        """
+        engine = self._engine
+        if engine is None:
+            if self._was_started:
+                raise RunnerClosed(f"the runner on {self._settings.path} has stopped")
+            raise RunnerNotStarted(
+                f"the runner on {self._settings.path} is not running; use it inside "
+                "'async with runner:'"
+            )
+        if engine.failure is not None:
+            engine.check_alive()
+        return engine
+
+    @property
+    def healthy(self) -> bool:
+        """True while jobs are run and the last write succeeded: for a health check."""
+        engine = self._engine
+        return engine is not None and engine.failure is None and engine.commit.failing is None
+
+    @property
+    def tally(self) -> Tally:
+        """Counts of this process since its start: runs started, late values and outcomes refused."""
+        return self.engine().dispatcher.tally
+
+    def __repr__(self) -> str:
+        return f"<Runner {self._settings.path!r}>"
+
+
+def _key_conflict(job: NewJob[Any], accepted: Accepted) -> KeyConflict:
+    return KeyConflict(
+        f"key {job.key!r} of task {job.task!r} belongs to job {accepted.job_id}, which has other "
+        "arguments",
+        job_id=accepted.job_id,
+    )
+
+
+def _path_of(url: str | os.PathLike[str]) -> str:
+    if not isinstance(url, (str, Path, os.PathLike)):
+        raise InvalidOption(f"url must be a path or a URL, got {type(url).__name__}")
+    path = os.fspath(url)
+    if not isinstance(path, str):
+        raise InvalidOption("url must be text, not bytes")
+    scheme, separator, rest = path.partition("://")
+    if separator and scheme != "sqlite":
+        raise InvalidOption(
+            f"url={path!r}: this version runs on SQLite only; give a path or sqlite:///path"
+        )
+    path = rest.removeprefix("/") if separator else path
+    if not path or "\x00" in path:
+        raise InvalidOption(f"url={url!r} names no file")
+    return path
+
+
+def _check_queues(queues: Iterable[str] | None) -> tuple[str, ...] | None:
+    if queues is None:
+        return None
+    if isinstance(queues, str) or not isinstance(queues, Iterable):
+        raise InvalidOption(f"queues must be a sequence of str, got {type(queues).__name__}")
+    names = tuple(dict.fromkeys(check_text(queue, "queues") for queue in queues))
+    if not names:
+        raise InvalidOption("queues=[] would take no job at all; leave it out for all queues")
+    return names
+
+
+__all__: Sequence[str] = ["Runner"]

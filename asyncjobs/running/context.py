@@ -1,0 +1,203 @@
+"""The run of one job, and what the job itself sees of it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from contextvars import ContextVar
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
+
+from ..clock import to_seconds
+from ..errors import JobSignal
+from ..records import Claimed, tags_from_json
+from ..rules.codec import TaskCodec, decode_plain
+from ..rules.retry import Retry, RetryPolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+log = logging.getLogger("asyncjobs.job")
+
+
+class RunnableTask(Protocol):
+    """What running needs to know of a task."""
+
+    name: str
+    function: Callable[..., Any]
+    executor: str
+    is_async: bool
+    retry: RetryPolicy
+    timeout: float | None
+    retry_timeouts: bool
+
+    @property
+    def codec(self) -> TaskCodec:
+        """How its arguments and results are stored."""
+        ...
+
+
+class StoredOptions(msgspec.Struct, omit_defaults=True):
+    """Options that one job carries in place of its task's."""
+
+    timeout: float | None = None
+    retry: Retry | None = None
+
+
+_read_options = msgspec.json.Decoder(StoredOptions).decode
+
+
+class Run:
+    """One claimed job while this process runs it."""
+
+    __slots__ = (
+        "asyncio_task",
+        "cause",
+        "given_up",
+        "host",
+        "job",
+        "lending",
+        "retry",
+        "stop_reason",
+        "task",
+        "timeout",
+        "timer",
+    )
+
+    def __init__(self, job: Claimed, task: RunnableTask, host: Any) -> None:
+        self.job = job
+        self.task = task
+        self.host = host
+        """The dispatcher: lends slots, and knows the runner's state."""
+        self.timeout = task.timeout
+        self.retry = task.retry
+        if job.options is not None:
+            options = _read_options(job.options)
+            self.timeout = options.timeout if options.timeout is not None else self.timeout
+            self.retry = options.retry or self.retry
+        self.asyncio_task: asyncio.Task[None] | None = None
+        self.timer: asyncio.TimerHandle | None = None
+        self.stop_reason: str | None = None
+        """Why it was told to stop: ``timeout``, ``user`` or ``shutdown``."""
+        self.given_up = False
+        """True once its outcome is decided although it still runs."""
+        self.lending = 0
+        """How many awaits of other jobs its slot is lent for."""
+        self.cause: BaseException | None = None
+
+    def __repr__(self) -> str:
+        return f"<Run of job {self.job.id}, task {self.task.name!r}>"
+
+
+current_run: ContextVar[Run] = ContextVar("asyncjobs_current_run")
+
+
+class JobContext:
+    """What a job knows of itself: ``current_job()``."""
+
+    __slots__ = ("_run",)
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    @property
+    def id(self) -> str:
+        """The job's id, the same in every run."""
+        return self._run.job.id
+
+    @property
+    def task(self) -> str:
+        """The task's name."""
+        return self._run.job.task
+
+    @property
+    def queue(self) -> str:
+        """The queue that it came from."""
+        return self._run.job.queue
+
+    @property
+    def attempt(self) -> int:
+        """Which charged attempt this is, from 1."""
+        return self._run.job.attempt
+
+    @property
+    def fence(self) -> tuple[str, int]:
+        """(instance, claim number): the claim number rises with every run, never repeats."""
+        return (self._run.host.instance, self._run.job.claim)
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same in every run of this job: give it to services that know such keys."""
+        return self._run.job.id
+
+    @property
+    def trigger(self) -> str:
+        """What caused the job: ``api``, ``job:<id>`` or the text given at enqueue."""
+        return self._run.job.trigger
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The tags given at enqueue."""
+        return tags_from_json(self._run.job.tags)
+
+    @property
+    def meta(self) -> Mapping[str, Any]:
+        """The meta given at enqueue."""
+        return decode_plain(self._run.job.meta) or {}
+
+    @property
+    def state(self) -> Any:
+        """What the application gave as ``Runner(state=...)``."""
+        return self._run.host.state
+
+    @property
+    def logger(self) -> logging.LoggerAdapter[logging.Logger]:
+        """A logger whose records carry ``job_id``, ``task`` and ``attempt``."""
+        job = self._run.job
+        extra = {"job_id": job.id, "task": job.task, "attempt": job.attempt}
+        return logging.LoggerAdapter(log, extra)
+
+    @property
+    def stop_requested(self) -> bool:
+        """True once somebody cancelled the job, its time is up, or the runner stops.
+
+        A job in a thread cannot be interrupted: it looks at this and leaves. If it returns, it
+        counts as completed; ``check_stop()`` ends it as it was told.
+        """
+        return self._run.stop_reason is not None
+
+    def check_stop(self) -> None:
+        """Leave the job if :attr:`stop_requested`.
+
+        Raises:
+            JobStopped: to be let through.
+        """
+        if self.stop_requested:
+            raise JobStopped(self._run.stop_reason or "")
+
+    def __repr__(self) -> str:
+        return f"<JobContext of job {self.id}, task {self.task!r}, attempt {self.attempt}>"
+
+
+class JobStopped(JobSignal):
+    """Raised by ``check_stop()``: the job leaves because it was told to."""
+
+
+def current_job() -> JobContext:
+    """The job that is running here: in its coroutine, its thread, and the tasks it starts.
+
+    Raises:
+        LookupError: outside a job.
+    """
+    run = current_run.get(None)
+    if run is None:
+        raise LookupError("current_job() works only inside a job")
+    return JobContext(run)
+
+
+def signal_seconds(delay: float | timedelta) -> float:
+    """The delay of a RetryLater or Snooze, checked."""
+    return to_seconds(delay, "delay")

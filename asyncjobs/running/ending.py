@@ -1,0 +1,123 @@
+"""From what a job's code did to what happened, in the words of the rules."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import traceback
+from random import Random
+
+from ..errors import Cancel, Fail, InvalidOption, JobSignal, RetryLater, Snooze
+from ..records import ErrorRecord
+from ..rules.limits import ERROR_MAX
+from ..rules.outcome import Cancelled, Happened, Raised, Released, Snoozed
+from ..rules.retry import Retry, next_delay
+from .context import JobStopped, Run, signal_seconds
+
+log = logging.getLogger("asyncjobs")
+
+TIMEOUT_ERROR = "asyncjobs.JobTimedOut"
+CUT = "\n[... cut ...]\n"
+
+
+def exception_happened(run: Run, error: BaseException, random: Random) -> Happened:
+    """What it means that the job's code raised ``error``."""
+    if isinstance(error, JobSignal) and not isinstance(error, JobStopped):
+        try:
+            return _signal_happened(run, error)
+        except InvalidOption as invalid:  # such as raise Snooze(-1)
+            error = invalid
+    match run.stop_reason:
+        case "timeout":
+            return timeout_happened(run, random)
+        case "user":
+            return Cancelled("user")
+        case "shutdown":
+            return Released("shutdown")
+    run.cause = error
+    return Raised(error_record(error), _retry_in(run, error, random))
+
+
+def timeout_happened(run: Run, random: Random) -> Happened:
+    """What it means that the job's time is up."""
+    timed_out = TimeoutError(f"ran longer than its timeout of {run.timeout:g} s")
+    run.cause = timed_out
+    retry_in = _retry_in(run, timed_out, random) if run.task.retry_timeouts else None
+    return Raised(ErrorRecord(TIMEOUT_ERROR, str(timed_out)), retry_in, "timeout")
+
+
+def refusal_happened(run: Run, error: BaseException, reason: str) -> Happened:
+    """What it means that arguments or result do not fit: running again would not help."""
+    run.cause = error
+    return Raised(error_record(error), None, reason)
+
+
+def _signal_happened(run: Run, signal: JobSignal) -> Happened:
+    match signal:
+        case Snooze():
+            return Snoozed(signal_seconds(signal.delay))
+        case Cancel():
+            return Cancelled(str(signal) or "job")
+        case RetryLater():
+            run.cause = signal
+            seconds = signal_seconds(signal.delay)
+            left = not isinstance(run.retry, Retry) or run.job.attempt < run.retry.attempts
+            return Raised(error_record(signal), seconds if left else None, "error")
+        case Fail():
+            run.cause = signal
+            return Raised(error_record(signal), None, "fail")
+    run.cause = signal
+    return Raised(error_record(signal), None)
+
+
+def _retry_in(run: Run, error: BaseException, random: Random) -> float | None:
+    if isinstance(error, (asyncio.CancelledError, SystemExit)):
+        # Not a failure that its author foresaw; running again would hide it.
+        return None
+    try:
+        return next_delay(run.retry, run.job.attempt, error, random)
+    except Exception:  # the user's own retry function
+        log.exception("the retry function of task %r raised; job %s is not retried",
+                      run.task.name, run.job.id)  # fmt: skip
+        return None
+
+
+def error_record(error: BaseException) -> ErrorRecord:
+    """An exception as data: type, text, traceback. No local variables, at most 64 KiB."""
+    kind = type(error)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else (
+        f"{kind.__module__}.{kind.__qualname__}"
+    )  # fmt: skip
+    return ErrorRecord(
+        _storable(name, 255), _storable(_text(error), 8192), _storable(_traceback(error), ERROR_MAX)
+    )
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # a user's __str__ may raise anything
+        return "<its __str__ raised>"
+
+
+def _traceback(error: BaseException) -> str:
+    own = __name__.rpartition(".")[0]
+    frames = error.__traceback__
+    while frames is not None and frames.tb_frame.f_globals.get("__name__", "").startswith(own):
+        frames = frames.tb_next
+    try:
+        lines = traceback.TracebackException(
+            type(error), error, frames, capture_locals=False, compact=True
+        ).format()
+        return "".join(lines)
+    except Exception:  # a user's exception may break the formatting too
+        return f"<the traceback of a {type(error).__name__} could not be formatted>"
+
+
+def _storable(text: str, most: int) -> str:
+    """UTF-8 that SQLite takes, of at most ``most`` bytes: the beginning and the end are kept."""
+    encoded = text.encode("utf-8", "backslashreplace").replace(b"\x00", b"\\x00")
+    if len(encoded) > most:
+        half = (most - len(CUT)) // 2
+        encoded = encoded[:half] + CUT.encode() + encoded[-half:]
+    return encoded.decode("utf-8", "ignore")

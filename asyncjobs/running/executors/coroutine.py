@@ -1,0 +1,55 @@
+"""Coroutine jobs: one asyncio task each, in a context of its own."""
+
+from __future__ import annotations
+
+import asyncio
+
+from ...errors import InvalidArguments
+from ..context import Run, current_run
+from ..ending import exception_happened, refusal_happened
+from .base import Setting, value_happened
+
+
+class CoroutineExecutor:
+    """Runs tasks on the event loop: ``async def``, or a ``def`` short enough not to hold it up."""
+
+    name = "coroutine"
+
+    def __init__(self, setting: Setting) -> None:
+        self._setting = setting
+        self._loop = asyncio.get_running_loop()
+
+    def start(self, run: Run) -> None:
+        """Start the job's asyncio task. The run holds it, so that it cannot be collected."""
+        run.asyncio_task = self._loop.create_task(
+            self._execute(run), context=self._setting.new_context()
+        )
+
+    def interrupt(self, run: Run) -> None:
+        """Cancel the job's asyncio task."""
+        if run.asyncio_task is not None:
+            run.asyncio_task.cancel()
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+    async def _execute(self, run: Run) -> None:
+        current_run.set(run)
+        task = run.task
+        try:
+            args, kwargs = task.codec.decode_arguments(run.job.arguments)
+        except InvalidArguments as error:
+            self._setting.ended(run, refusal_happened(run, error, "invalid_arguments"))
+            return
+        try:
+            value = task.function(*args, **kwargs)
+            if task.is_async:
+                value = await value
+            happened = value_happened(run, value)
+        except (GeneratorExit, KeyboardInterrupt):
+            # The loop is being torn down, or the user wants out: the next start rescues the job.
+            raise
+        except BaseException as error:
+            # Also SystemExit: a job must not end the application.
+            happened = exception_happened(run, error, self._setting.random)
+        self._setting.ended(run, happened)

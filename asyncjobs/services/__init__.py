@@ -1,0 +1,1 @@
+"""The loops beside the jobs: one service a verb."""

@@ -1,0 +1,21 @@
+"""The loop of every service, written once."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from ..errors import StoreError
+
+log = logging.getLogger("asyncjobs")
+
+
+async def repeat(verb: Callable[[], Awaitable[None]], seconds: float) -> None:
+    """Do ``verb`` every ``seconds`` for ever; a database that fails makes it wait, not end."""
+    while True:
+        await asyncio.sleep(seconds)
+        try:
+            await verb()
+        except StoreError as error:
+            log.warning("%s will be tried again: %s", verb.__name__, error)

@@ -1,0 +1,372 @@
+"""Claims jobs for free slots, runs them, and reports how they ended.
+
+A slot is room for one running job of an executor. Each is taken when a claim lands and given back
+when the job's code has returned; the outcome is on its way to disk by then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Mapping, Sequence
+from contextvars import Context, copy_context
+from random import Random
+from typing import Any
+
+from ..clock import Clock
+from ..errors import InvalidResult
+from ..records import Outcome, Transition
+from ..rules.limits import FLUSH_ROWS_MAX
+from ..rules.outcome import Happened, Released, decide
+from ..rules.outcome import Run as Facts
+from ..running.context import Run, RunnableTask
+from ..running.ending import refusal_happened, timeout_happened
+from ..running.executors.base import Executor
+from ..running.executors.coroutine import CoroutineExecutor
+from ..running.executors.thread import ThreadExecutor
+from ..running.mailbox import Mailbox, Mailboxes
+from ..states import FINISHED, Event
+from ..store.base import Claim, ClaimResult
+from ..store.group_commit import GroupCommit
+
+INTERRUPTS_MAX = 5
+"""How often a job that swallows cancellation is told again before it is left to itself."""
+FIRST_INTERRUPT_SECONDS = 0.05
+"""Until it is told again; twice as long each time, so the last comes after 0.75 s."""
+STOP_SECONDS = 1.2
+"""How long a stopping runner waits for interrupted jobs after their grace is over."""
+
+log = logging.getLogger("asyncjobs")
+
+
+class Tally:
+    """What this process has seen since its start."""
+
+    def __init__(self) -> None:
+        self.started = 0
+        self.late_values = 0
+        """Values of jobs whose outcome was already decided (a thread past its timeout)."""
+        self.lost_reports = 0
+        """Outcomes refused because the run had been given up: rescued, or retried by hand."""
+
+
+class Dispatcher:
+    """The engine's middle: from claimed rows to reported outcomes."""
+
+    def __init__(
+        self,
+        *,
+        tasks: Mapping[str, RunnableTask],
+        slots: Mapping[str, int],
+        queues: tuple[str, ...] | None,
+        instance: str,
+        commit: GroupCommit[Run],
+        mailboxes: Mailboxes,
+        clock: Clock,
+        random: Random,
+        state: Any,
+    ) -> None:
+        self.instance = instance
+        self.state = state
+        self.random = random
+        self.tally = Tally()
+        self.draining = False
+        self._tasks = tasks
+        self._slots = dict(slots)
+        self._room = dict(slots)
+        self._queues = queues
+        self._commit = commit
+        self._mailboxes = mailboxes
+        self._clock = clock
+        self._loop = asyncio.get_running_loop()
+        self._context = copy_context()
+        self._executors: dict[str, Executor] = {
+            executor.name: executor for executor in (CoroutineExecutor(self), ThreadExecutor(self))
+        }
+        self._runs: dict[int, Run] = {}
+        self._resuming: dict[str, deque[asyncio.Future[None]]] = {name: deque() for name in slots}
+        self._due = True
+        """Due jobs may be waiting that no claim of ours has seen."""
+        self._waiting: frozenset[str] = frozenset()
+        self._timer: asyncio.TimerHandle | None = None
+        self._grace: asyncio.Future[None] | None = None
+        self._quiet = asyncio.Event()
+        self._forget_move = clock.on_move(self.wake)
+        self._known = {name: task.executor for name, task in tasks.items()}
+
+    def learn(self, task: RunnableTask) -> None:
+        """Run jobs of one more task from now on."""
+        self._known[task.name] = task.executor
+        self.wake()
+
+    # Claiming
+
+    def wake(self) -> None:
+        """Look for due jobs: time has come, or somebody else has written."""
+        self._due = True
+        self._commit.look()
+
+    def claim_request(self, *, new_jobs: bool) -> Claim | None:
+        """What to claim now: nothing while nothing new can be found."""
+        if self.draining or not self._known:
+            return None
+        if not (self._due or new_jobs or any(self._room[name] > 0 for name in self._waiting)):
+            return None
+        room = {name: min(free, FLUSH_ROWS_MAX) for name, free in self._room.items() if free > 0}
+        if not room:
+            return None
+        return Claim(self.instance, self._known, room, self._queues)
+
+    def claimed(self, result: ClaimResult) -> None:
+        """Run what was claimed, and remember when to look again."""
+        self._due = False
+        self._waiting = result.waiting
+        for job in result.jobs:
+            run = Run(job, self._tasks[job.task], self)
+            executor = run.task.executor
+            self._room[executor] -= 1
+            self._runs[job.seq] = run
+            if run.timeout is not None:
+                run.timer = self._loop.call_later(run.timeout, self._time_out, run)
+            self._executors[executor].start(run)
+        self.tally.started += len(result.jobs)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if result.next_run_at is not None:
+            seconds = self._clock.seconds_until(result.next_run_at)
+            if seconds is not None:
+                self._timer = self._loop.call_later(seconds, self.wake)
+        if result.jobs and any(self._room[name] > 0 for name in result.waiting):
+            self._commit.look()
+
+    def new_context(self) -> Context:
+        """A fresh copy of the context in which the runner was started."""
+        return self._context.copy()
+
+    # Ending
+
+    def ended(self, run: Run, happened: Happened) -> None:
+        """A job's code has returned: report its outcome, free its slot."""
+        if run.timer is not None:
+            run.timer.cancel()
+        if run.given_up:
+            self._ended_late(run)
+            return
+        self._report(run, happened)
+        self._release_slot(run.task.executor)
+
+    def _report(self, run: Run, happened: Happened) -> None:
+        job = run.job
+        facts = Facts(job.seq, job.claim, job.attempt, job.crashes, 0, run.stop_reason == "user")
+        transition = decide(facts, happened, self._clock.now())
+        if transition.error is not None:
+            log.warning(
+                "job %s of task %r, attempt %d: %s after %s",
+                job.id, job.task, job.attempt, transition.event, transition.error.summary,
+            )  # fmt: skip
+        self._commit.report(transition, run)
+
+    def _ended_late(self, run: Run) -> None:
+        self.tally.late_values += 1
+        log.warning("job %s of task %r returned after its outcome was decided; its value is refused",
+                    run.job.id, run.job.task)  # fmt: skip
+        self._runs.pop(run.job.seq, None)
+        self._release_slot(run.task.executor)
+        self._check_quiet()
+
+    def landed(self, reports: Sequence[tuple[Transition, Run]], answers: Sequence[str]) -> None:
+        """Outcomes are on disk: wake those who wait for them."""
+        for (transition, run), answer in zip(reports, answers, strict=True):
+            if answer == "unstorable":
+                self._report_unstorable(run)
+                continue
+            if not run.given_up:
+                self._runs.pop(run.job.seq, None)
+            if answer == "lost":
+                self._lost(run)
+            elif transition.event is Event.COMPLETED:
+                self._deliver_value(run, transition)
+            elif transition.state in FINISHED:
+                self._deliver_end(run, transition)
+            elif transition.run_at is not None and transition.run_at <= self._clock.now():
+                self._due = True
+                self._commit.look()
+            else:
+                self._wake_at(transition.run_at)
+        self._check_quiet()
+
+    def _deliver_value(self, run: Run, transition: Transition) -> None:
+        job = run.job
+        self._mailboxes.deliver(
+            job.id, Outcome(job.task, transition.state, None, transition.result)
+        )
+
+    def _deliver_end(self, run: Run, transition: Transition) -> None:
+        job = run.job
+        outcome = Outcome(job.task, transition.state, transition.reason, None, transition.error)
+        self._mailboxes.deliver(job.id, outcome, run.cause)
+
+    def _wake_at(self, run_at: int | None) -> None:
+        """A job was queued for later: look then, if nothing earlier makes us look."""
+        seconds = None if run_at is None else self._clock.seconds_until(run_at)
+        if seconds is None:
+            return
+        when = self._loop.time() + seconds
+        if self._timer is None or when < self._timer.when():
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self._loop.call_at(when, self.wake)
+
+    def _report_unstorable(self, run: Run) -> None:
+        error = InvalidResult(f"the database refused the result of task {run.task.name!r}")
+        self._report(run, refusal_happened(run, error, "invalid_result"))
+
+    def _lost(self, run: Run) -> None:
+        self.tally.lost_reports += 1
+        log.warning("the outcome of job %s is refused: its run had been given up", run.job.id)
+
+    # Stopping runs
+
+    def _time_out(self, run: Run) -> None:
+        self._interrupt(run, "timeout", 0)
+
+    def cancel(self, seq: int) -> bool:
+        """Ask a run to stop because a user cancelled the job. False when it does not run here."""
+        run = self._runs.get(seq)
+        if run is None or run.given_up:
+            return False
+        self._interrupt(run, "user", 0)
+        return True
+
+    def _interrupt(self, run: Run, reason: str, tries: int) -> None:
+        """Tell a run to stop, again if it does not, and in the end let it run without a say."""
+        if run.given_up or self._runs.get(run.job.seq) is not run or self._has_ended(run):
+            return
+        run.stop_reason = run.stop_reason or reason
+        if reason == "timeout" and (run.task.executor == "thread" or tries >= INTERRUPTS_MAX):
+            self._give_up(run, timeout_happened(run, self.random))
+            return
+        if tries >= INTERRUPTS_MAX:
+            log.error("job %s of task %r does not stop (%s); it runs on",
+                      run.job.id, run.task.name, run.stop_reason)  # fmt: skip
+            return
+        self._executors[run.task.executor].interrupt(run)
+        run.timer = self._loop.call_later(
+            FIRST_INTERRUPT_SECONDS * 2**tries, self._interrupt, run, reason, tries + 1
+        )
+
+    def _has_ended(self, run: Run) -> bool:
+        return run.asyncio_task is not None and run.asyncio_task.done()
+
+    def _give_up(self, run: Run, happened: Happened) -> None:
+        """Decide the outcome of a run that cannot be stopped. It keeps its slot until it returns."""
+        self._report(run, happened)
+        run.given_up = True
+
+    def disown_all(self) -> None:
+        """Somebody has taken our runs over: stop them, their outcomes would be refused."""
+        for run in list(self._runs.values()):
+            self._interrupt(run, "shutdown", 0)
+
+    # Slots
+
+    def _release_slot(self, executor: str) -> None:
+        resuming = self._resuming[executor]
+        while resuming:
+            waiter = resuming.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                return
+        self._room[executor] += 1
+        if executor in self._waiting:
+            self._commit.look()
+
+    async def wait_lending_slot(self, run: Run, box: Mailbox) -> None:
+        """Wait for another job; meanwhile this one's slot is free, perhaps for that very job."""
+        run.lending += 1
+        if run.lending == 1:
+            self._release_slot(run.task.executor)
+            self._commit.look()
+        try:
+            await box.wait()
+        except BaseException:
+            # The job ends without waiting for a slot, yet its end gives one back.
+            run.lending -= 1
+            if run.lending == 0:
+                self._room[run.task.executor] -= 1
+            raise
+        run.lending -= 1
+        if run.lending == 0:
+            await self._take_slot_back(run.task.executor)
+
+    async def _take_slot_back(self, executor: str) -> None:
+        if self._room[executor] > 0:
+            self._room[executor] -= 1
+            return
+        waiter: asyncio.Future[None] = self._loop.create_future()
+        self._resuming[executor].append(waiter)
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            if waiter.cancelled():
+                self._room[executor] -= 1
+            raise
+
+    # The whole
+
+    def held(self) -> frozenset[int]:
+        """Seqs of the runs that this process holds."""
+        return frozenset(self._runs)
+
+    def running(self) -> list[Run]:
+        """The runs that are under way."""
+        return list(self._runs.values())
+
+    async def quiet(self) -> None:
+        """Return once nothing runs and everything is written."""
+        while self._runs:
+            self._quiet.clear()
+            await self._quiet.wait()
+
+    def _check_quiet(self) -> None:
+        if not self._runs:
+            self._quiet.set()
+
+    @property
+    def idle(self) -> bool:
+        """Nothing runs, nothing is being written, and no due job can be claimed."""
+        return not self._runs and self._commit.idle and not self._due
+
+    async def stop(self, grace: float) -> list[Run]:
+        """Let jobs finish for ``grace`` seconds, stop the rest, return those that do not stop."""
+        self.draining = True
+        self._forget_move()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._grace = asyncio.ensure_future(self._quiet_within(grace))
+        await asyncio.wait([self._grace])
+        for run in list(self._runs.values()):
+            self._interrupt(run, "shutdown", 0)
+        await self._quiet_within(STOP_SECONDS)
+        stubborn = [run for run in self._runs.values() if not self._has_ended(run)]
+        for run in stubborn:
+            run.given_up = True
+            log.error("job %s of task %r did not stop within its grace; it is left running",
+                      run.job.id, run.task.name)  # fmt: skip
+        for executor in self._executors.values():
+            await executor.close()
+        return stubborn
+
+    def hurry(self) -> None:
+        """End the grace time now."""
+        if self._grace is not None:
+            self._grace.cancel()
+
+    async def _quiet_within(self, seconds: float) -> None:
+        if self._runs:
+            try:
+                await asyncio.wait_for(self.quiet(), seconds)
+            except TimeoutError:
+                pass

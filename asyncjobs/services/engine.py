@@ -1,0 +1,293 @@
+"""One run of a runner, from opening the database to closing it: what is alive in between.
+
+Everything lives in a background task of its own, so that ``async with runner`` may begin and end
+in different tasks, as fixtures, lifespans and notebooks do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+from collections.abc import Mapping
+from random import Random
+from typing import Any
+
+import anyio
+from msgspec import Struct
+
+from ..clock import Clock
+from ..errors import RunnerClosed, RunnerFailed
+from ..records import Outcome
+from ..running.context import Run, RunnableTask
+from ..running.mailbox import Mailboxes
+from ..store.base import Join, Leave
+from ..store.group_commit import GroupCommit
+from ..store.sqlite.store import MEMORY, SQLiteStore
+from .base import repeat
+from .dispatcher import Dispatcher
+from .instance import Instance, Neighbours, new_instance_id
+from .pruner import Pruner
+from .rescuer import Rescuer
+from .resolver import Resolver
+
+TICK_SECONDS = 1.0
+PRUNE_SECONDS = 60.0
+CLOSE_SECONDS = 0.5
+"""How long a stopping runner tries to write its last outcomes past a database that fails."""
+CLOCK_STEP_SECONDS = 0.5
+
+log = logging.getLogger("asyncjobs")
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """What a runner was configured with, checked."""
+
+    path: str
+    durability: str
+    shared: bool
+    concurrency: int
+    threads: int
+    queues: tuple[str, ...] | None
+    grace_seconds: float
+    lease_seconds: float
+    keep_seconds: Mapping[str, float]
+    keep_journal_seconds: float
+    clock: Clock
+    random: Random
+    state: Any
+
+
+class Engine:
+    """The live parts of a started runner."""
+
+    def __init__(self, settings: Settings, tasks: Mapping[str, RunnableTask]) -> None:
+        self.settings = settings
+        self.store = SQLiteStore(
+            settings.path,
+            durability=settings.durability,
+            shared=settings.shared,
+            clock=settings.clock,
+        )
+        self.mailboxes = Mailboxes()
+        self.commit: GroupCommit[Run] = GroupCommit(self.store)
+        self.resolver = Resolver(self.store, self.mailboxes)
+        self.dispatcher: Dispatcher
+        self.failure: BaseException | None = None
+        self._tasks = tasks
+        self._instance: Instance | None = None
+        self._neighbours: Neighbours | None = None
+        self._ready = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._main: asyncio.Task[None] | None = None
+        self._clock_offset = 0.0
+        self._stubborn = False
+
+    # Starting
+
+    async def start(self) -> None:
+        """Open, recover, and begin to run jobs.
+
+        Raises:
+            StoreUnavailable: and its children; nothing is left behind.
+        """
+        self._main = asyncio.create_task(self._run(), name="asyncjobs")
+        ready = asyncio.create_task(self._ready.wait())
+        try:
+            await asyncio.wait([self._main, ready], return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            self._stopping.set()
+            await self._ended()
+            raise
+        finally:
+            ready.cancel()
+        if self._main.done():
+            self._main.result()
+
+    async def _run(self) -> None:
+        await self.store.open()
+        try:
+            self._put_up_instance()
+            await self._serve()
+        except BaseException as error:
+            self.failure = error
+            failed = RunnerFailed(f"the runner's own task died: {error!r}")
+            failed.__cause__ = error
+            self.mailboxes.fail_all(failed)
+            raise
+        finally:
+            self._take_down_instance()
+            with anyio.CancelScope(shield=True):
+                await self.resolver.close()
+                await self.store.close()
+
+    def _put_up_instance(self) -> None:
+        if self.store.path != MEMORY:
+            self._instance = Instance(self.store.path, self.settings.lease_seconds)
+            self._neighbours = Neighbours(self._instance.folder, self.settings.lease_seconds)
+            self._instance.start(self._lost_instance)
+        self.dispatcher = self._new_dispatcher()
+        self.commit.serve(self.dispatcher)
+
+    def _new_dispatcher(self) -> Dispatcher:
+        settings = self.settings
+        return Dispatcher(
+            tasks=self._tasks,
+            slots={"coroutine": settings.concurrency, "thread": settings.threads},
+            queues=settings.queues,
+            instance=self._instance.id if self._instance else new_instance_id(),
+            commit=self.commit,
+            mailboxes=self.mailboxes,
+            clock=settings.clock,
+            random=settings.random,
+            state=settings.state,
+        )
+
+    async def _serve(self) -> None:
+        self.dispatcher.draining = True  # until the dead are buried
+        rescuer = Rescuer(
+            own=lambda: self.dispatcher.instance,
+            neighbours=self._neighbours,
+            store=self.store,
+            commit=self.commit,
+            on_rescued=self._rescued,
+        )
+        self._rescuer = rescuer
+        pruner = Pruner(
+            keep_seconds=self.settings.keep_seconds,
+            keep_journal_seconds=self.settings.keep_journal_seconds,
+            clock=self.settings.clock,
+            commit=self.commit,
+        )
+        async with anyio.create_task_group() as group:
+            group.start_soon(self.commit.run, name="asyncjobs-commit")
+            await self.commit.execute(self._join())
+            await rescuer.rescue_at_start()
+            self.dispatcher.draining = False
+            self.dispatcher.wake()
+            self._clock_offset = self._measure_clock()
+            group.start_soon(repeat, self._tick, TICK_SECONDS)
+            group.start_soon(repeat, pruner.prune, PRUNE_SECONDS)
+            self._ready.set()
+            await self._stopping.wait()
+            await self._stop()
+            group.cancel_scope.cancel()
+
+    def _join(self) -> Join:
+        return Join(self.dispatcher.instance, os.getpid(), socket.gethostname())
+
+    # Once a second
+
+    async def _tick(self) -> None:
+        await self._rescuer.rescue()
+        offset = self._measure_clock()
+        stepped = abs(offset - self._clock_offset) > CLOCK_STEP_SECONDS
+        self._clock_offset = offset
+        if stepped or await self._changed_elsewhere():
+            self.dispatcher.wake()
+            self.resolver.refresh()
+
+    def _measure_clock(self) -> float:
+        """Wall clock against monotonic clock: it moves only when the wall clock is stepped."""
+        return self.settings.clock.now() / 1e6 - asyncio.get_running_loop().time()
+
+    async def _changed_elsewhere(self) -> bool:
+        if self._neighbours is None or not self._neighbours.any(but=self.dispatcher.instance):
+            return False
+        return await self.store.changed_elsewhere()
+
+    def _rescued(self, ended: list[tuple[str, Outcome]]) -> None:
+        for job_id, outcome in ended:
+            self.mailboxes.deliver(job_id, outcome)
+        self.dispatcher.wake()
+
+    def _lost_instance(self) -> None:
+        """Others took us for dead and rescued our jobs: go on as a new instance."""
+        if self._stopping.is_set() or self._instance is None:
+            return
+        log.error("instance %s was taken for dead; its runs are given up", self._instance.id)
+        self._instance.stop(keep_lock=False)
+        self.dispatcher.disown_all()
+        self._instance = Instance(self.store.path, self.settings.lease_seconds)
+        self._instance.start(self._lost_instance)
+        self.dispatcher.instance = self._instance.id
+        self.commit.execute(self._join())
+        self.dispatcher.wake()
+
+    # Stopping
+
+    async def stop(self) -> None:
+        """Drain for the grace time, release the rest, close everything. Survives cancellation.
+
+        Raises:
+            RunnerFailed: the runner's own task had died.
+        """
+        self._stopping.set()
+        await self._ended()
+        if self.failure is not None:
+            raise RunnerFailed(f"the runner's own task died: {self.failure!r}") from self.failure
+
+    async def _ended(self) -> None:
+        """Wait for the background task, also under cancellation; cancellation goes on after it."""
+        main = self._main
+        assert main is not None
+        cancelled: asyncio.CancelledError | None = None
+        with anyio.CancelScope(shield=True):
+            while not main.done():
+                try:
+                    await asyncio.wait([main])
+                except asyncio.CancelledError as error:
+                    # A native cancel breaks through the shield: the stop is bounded, so finish it.
+                    cancelled = error
+        if cancelled is not None:
+            raise cancelled
+
+    async def _stop(self) -> None:
+        stubborn = await self.dispatcher.stop(self.settings.grace_seconds)
+        self._stubborn = bool(stubborn)
+        if not stubborn:
+            self.commit.execute(Leave(self.dispatcher.instance, "stop"))
+        self.commit.close()
+        await self._written()
+        self.mailboxes.fail_all(RunnerClosed("the runner has stopped; the job is safe on disk"))
+
+    async def _written(self) -> None:
+        """Wait until the writer has nothing left, at most :data:`CLOSE_SECONDS` past a failure."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.commit.finished.wait(), CLOSE_SECONDS)
+            return
+        self.commit.give_up()
+        await self.commit.finished.wait()
+
+    def _take_down_instance(self) -> None:
+        if self._instance is not None:
+            keep = self._stubborn or (self.failure is not None and bool(self.dispatcher.held()))
+            self._instance.stop(keep_lock=keep)
+
+    def hurry(self) -> None:
+        """End the grace time now."""
+        self.dispatcher.hurry()
+
+    # For the faces
+
+    async def until(self, waiting: asyncio.Task[Any]) -> None:
+        """Return when ``waiting`` is done, or the background task has died."""
+        assert self._main is not None
+        await asyncio.wait([waiting, self._main], return_when=asyncio.FIRST_COMPLETED)
+
+    def check_alive(self) -> None:
+        """Raise if the background task has died.
+
+        Raises:
+            RunnerFailed: with the cause.
+        """
+        if self.failure is not None:
+            raise RunnerFailed(f"the runner's own task died: {self.failure!r}") from self.failure
+
+    async def idle(self) -> None:
+        """Return once nothing runs, is due, or waits to be written."""
+        while not self.dispatcher.idle:
+            self.check_alive()
+            await self.commit.flushed()

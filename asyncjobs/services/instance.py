@@ -1,0 +1,139 @@
+"""One live runner process, as the others see it: a locked file.
+
+The lock is free the moment the process is gone. A stopped process keeps it, so the file's time
+stamp is a lease, renewed by a thread: a blocked event loop is not death, a stopped process is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import threading
+from collections.abc import Callable, Iterator
+
+from ..errors import StoreUnavailable
+from ..locks import FileLock
+
+LEASE_SECONDS = 30.0
+RENEWALS_PER_LEASE = 6
+SUFFIX = ".lock"
+
+
+def new_instance_id() -> str:
+    """Random, never used again."""
+    return secrets.token_hex(8)
+
+
+class Instance:
+    """This process's own file in ``<database>-runners/``."""
+
+    def __init__(self, database: str, lease_seconds: float) -> None:
+        self.id = new_instance_id()
+        self.folder = f"{database}-runners"
+        self._lease_seconds = lease_seconds
+        self._lock: FileLock | None = None
+        self._ended = threading.Event()
+        self._keeper: threading.Thread | None = None
+
+    def start(self, on_lost: Callable[[], None]) -> None:
+        """Put up the file and keep its lease; ``on_lost`` is called when somebody took it away.
+
+        Raises:
+            StoreUnavailable: the folder cannot be made.
+        """
+        try:
+            os.makedirs(self.folder, mode=0o700, exist_ok=True)
+            # Locked under a name that no rescuer looks at, so that nobody sees it unlocked.
+            lock = FileLock(os.path.join(self.folder, f".{self.id}"))
+            lock.try_acquire()
+            lock.rename(os.path.join(self.folder, self.id + SUFFIX))
+        except OSError as error:
+            raise StoreUnavailable(
+                f"cannot put up a file in {self.folder}: {error.strerror}; the directory of the "
+                "database must be writable"
+            ) from error
+        self._lock = lock
+        loop = asyncio.get_running_loop()
+        self._keeper = threading.Thread(
+            target=self._keep, args=(loop, on_lost), name="asyncjobs-lease", daemon=True
+        )
+        self._keeper.start()
+
+    def _keep(self, loop: asyncio.AbstractEventLoop, on_lost: Callable[[], None]) -> None:
+        lock = self._lock
+        assert lock is not None
+        while not self._ended.wait(self._lease_seconds / RENEWALS_PER_LEASE):
+            if loop.is_closed():
+                return
+            with contextlib.suppress(OSError):
+                if not lock.still_there():
+                    with contextlib.suppress(RuntimeError):
+                        loop.call_soon_threadsafe(on_lost)
+                    return
+                lock.touch()
+
+    def stop(self, *, keep_lock: bool) -> None:
+        """Take the file down. With ``keep_lock`` it stays, locked, until the process ends: code
+        of ours may still be running, and nobody may start it a second time."""
+        self._ended.set()
+        if self._keeper is not None:
+            self._keeper.join()
+        if self._lock is not None and not keep_lock:
+            self._lock.unlink()
+
+
+class Neighbours:
+    """The other instances of a database: who is dead, judged by their files."""
+
+    def __init__(self, folder: str, lease_seconds: float) -> None:
+        self._folder = folder
+        self._lease_seconds = lease_seconds
+        self._seen: dict[str, tuple[int, float]] = {}
+        """Instance to (its file's time stamp, our monotonic clock when that was new). Wall clocks
+        step; only a stamp that does not change for the length of a lease means a stopped process."""
+
+    def any(self, but: str) -> bool:
+        """Whether there are files of others."""
+        return any(instance != but for instance in self._listed())
+
+    def dead(self, monotonic: float, but: str) -> Iterator[tuple[str, FileLock | None]]:
+        """Each dead instance, with its lock if it could be had; hold it while rescuing."""
+        listed = [instance for instance in self._listed() if instance != but]
+        self._seen = {name: seen for name, seen in self._seen.items() if name in listed}
+        for instance in listed:
+            path = self._path(instance)
+            try:
+                lock = FileLock(path, create=False)
+                stamp = os.stat(path).st_mtime_ns
+            except FileNotFoundError:
+                continue
+            if lock.try_acquire():
+                yield instance, lock
+                continue
+            lock.close()
+            if self._seen.get(instance, (None, 0.0))[0] != stamp:
+                self._seen[instance] = (stamp, monotonic)
+            elif monotonic - self._seen[instance][1] > self._lease_seconds:
+                yield instance, None
+
+    def exists(self, instance: str) -> bool:
+        """Whether the instance's file is there."""
+        return os.path.exists(self._path(instance))
+
+    def remove(self, instance: str) -> None:
+        """Unlink the file of a stopped instance: it learns from that, should it wake."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._path(instance))
+
+    def _path(self, instance: str) -> str:
+        return os.path.join(self._folder, instance + SUFFIX)
+
+    def _listed(self) -> list[str]:
+        try:
+            names = os.listdir(self._folder)
+        except FileNotFoundError:
+            return []
+        return [name.removesuffix(SUFFIX) for name in names
+                if name.endswith(SUFFIX) and not name.startswith(".")]  # fmt: skip

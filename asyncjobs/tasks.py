@@ -1,0 +1,452 @@
+"""Tasks: plain callables that can also be enqueued."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from datetime import datetime, timedelta
+from functools import cached_property, update_wrapper
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
+
+import msgspec
+from msgspec import Struct
+
+from .clock import Clock, SystemClock, new_id, to_instant, to_microseconds, to_seconds
+from .errors import InvalidOption, RunnerNotStarted, TaskExists, UnknownTask
+from .records import NewJob
+from .rules.codec import TaskCodec
+from .rules.limits import (
+    KEY_MAX,
+    check_choice,
+    check_integer,
+    check_meta,
+    check_priority,
+    check_tags,
+    check_text,
+)
+from .rules.retry import Retry, RetryPolicy, check_retry, retry_to_builtins
+from .running.context import current_run
+
+if TYPE_CHECKING:
+    from .handle import JobHandle
+    from .runner import Runner
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+EXECUTORS = ("coroutine", "thread")
+CRASHES_MAX = 1_000
+_SYSTEM_CLOCK = SystemClock()
+
+
+class _JobOptions(Struct, frozen=True, kw_only=True):
+    """What every job of a task, or of one ``options(...)``, has in common; checked once."""
+
+    queue: str = "default"
+    priority: int = 0
+    max_crashes: int = 3
+    run_at: int | None = None
+    delay: int | None = None
+    key: str | None = None
+    trigger: str | None = None
+    tags: tuple[str, ...] = ()
+    meta: str | None = None
+    stored: str | None = None
+
+
+class Task(Generic[P, R]):
+    """A function that can be called here and now, as ever, or enqueued as a job."""
+
+    def __init__(
+        self,
+        function: Callable[P, Any],
+        *,
+        name: str | None = None,
+        queue: str = "default",
+        executor: str | None = None,
+        retry: RetryPolicy | None = None,
+        timeout: float | timedelta | None = None,
+        retry_timeouts: bool | None = None,
+        priority: int = 0,
+        on_crash: str = "retry",
+        max_crashes: int | None = None,
+    ) -> None:
+        _check_function(function)
+        self.function = function
+        self.is_async = _is_async(function)
+        self.name = check_text(name if name is not None else _default_name(function), "name")
+        self.executor = check_choice(
+            executor or ("coroutine" if self.is_async else "thread"), "executor", EXECUTORS
+        )
+        self.retry: RetryPolicy = Retry() if retry is None else check_retry(retry)
+        self.timeout = None if timeout is None else _check_timeout(timeout)
+        # A thread runs on after its time is up: a second one beside it is for the user to ask for.
+        self.retry_timeouts = (
+            self.executor != "thread" if retry_timeouts is None else bool(retry_timeouts)
+        )
+        self._options = _JobOptions(
+            queue=check_text(queue, "queue"),
+            priority=check_priority(priority),
+            max_crashes=_check_crashes(on_crash, max_crashes),
+        )
+        self._runners: list[Runner] = []
+        self._started: list[Runner] = []
+        update_wrapper(self, function)
+
+    def __repr__(self) -> str:
+        return f"<Task {self.name!r}>"
+
+    @cached_property
+    def codec(self) -> TaskCodec:
+        """How arguments and results are stored. Made at first use: annotations may name what is
+        defined later in the module."""
+        return TaskCodec(self.function, self.name)
+
+    def job(self, *args: P.args, **kwargs: P.kwargs) -> NewJob[R]:
+        """One job, checked and ready for ``runner.enqueue``; nothing is stored yet.
+
+        Raises:
+            InvalidArguments: the arguments do not fit the signature, or would not come back equal.
+        """
+        return self._make_job(self._options, args, kwargs)
+
+    async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
+        """Store one job; it is on disk when this returns.
+
+        Cancelling this call leaves open whether the job was stored. To repeat it safely, keep the
+        ``NewJob`` of :meth:`job` and enqueue that again.
+
+        Raises:
+            InvalidArguments: see :meth:`job`.
+            RunnerNotStarted: no runner with this task is running.
+            StoreBusy, StoreFull, StoreError: nothing is known to be stored.
+        """
+        runner = self.runner()
+        return await runner.enqueue(self._make_job(self._options, args, kwargs))
+
+    def options(
+        self,
+        *,
+        delay: float | timedelta | None = None,
+        at: datetime | None = None,
+        priority: int | None = None,
+        queue: str | None = None,
+        key: str | None = None,
+        tags: Iterable[str] = (),
+        meta: Mapping[str, Any] | None = None,
+        trigger: str | None = None,
+        timeout: float | timedelta | None = None,
+        retry: Retry | None = None,
+        on_crash: str | None = None,
+        max_crashes: int | None = None,
+    ) -> TaskOptions[P, R]:
+        """The same task with other options for the jobs that are made from the result.
+
+        Args:
+            delay: run this much later; seconds or timedelta, from 0.
+            at: run at this aware datetime; not together with ``delay``.
+            priority: -100 to 100; larger is sooner.
+            queue: another queue.
+            key: idempotency key, up to 1,024 characters, per task: while a job with it exists,
+                the same arguments give that job's handle, others raise ``KeyConflict``.
+            tags: up to 32, to find the job by.
+            meta: plain JSON values to keep with the job.
+            trigger: what caused the job; by default ``api``, or ``job:<id>`` inside a job.
+            timeout: seconds for each attempt, in place of the task's.
+            retry: a policy in place of the task's.
+            on_crash: ``retry`` (up to ``max_crashes`` in all) or ``fail`` at the first.
+            max_crashes: crashes after which the job fails; 1 to 1,000.
+
+        Raises:
+            InvalidOption: naming the option and its value.
+        """
+        if delay is not None and at is not None:
+            raise InvalidOption("delay and at contradict each other; give one of them")
+        own = self._options
+        crashes = own.max_crashes
+        if on_crash is not None or max_crashes is not None:
+            crashes = _check_crashes(on_crash or "retry", max_crashes)
+        return TaskOptions(
+            self,
+            _JobOptions(
+                queue=own.queue if queue is None else check_text(queue, "queue"),
+                priority=own.priority if priority is None else check_priority(priority),
+                max_crashes=crashes,
+                run_at=None if at is None else to_instant(at, "at"),
+                delay=None if delay is None else to_microseconds(to_seconds(delay, "delay")),
+                key=None if key is None else check_text(key, "key", longest=KEY_MAX),
+                trigger=None if trigger is None else check_text(trigger, "trigger"),
+                tags=check_tags(tags),
+                meta=None if meta is None else check_meta(meta),
+                stored=_stored_options(timeout, retry),
+            ),
+        )
+
+    def handle(self, job_id: str) -> JobHandle[R]:
+        """A typed handle of a job of this task, in any process, after any restart."""
+        return self.runner().handle(job_id)
+
+    def runner(self) -> Runner:
+        """The running runner that has this task.
+
+        Raises:
+            UnknownTask: no runner has it.
+            RunnerNotStarted: none that has it is running.
+            InvalidOption: several are.
+        """
+        if len(self._started) == 1:
+            return self._started[0]
+        if self._started:
+            raise InvalidOption(
+                f"task {self.name!r} belongs to {len(self._started)} running runners; "
+                "use runner.enqueue(task.job(...)) to say which"
+            )
+        if self._runners:
+            raise RunnerNotStarted(
+                f"the runner of task {self.name!r} is not running; use it inside "
+                "'async with runner:'"
+            )
+        raise UnknownTask(f"task {self.name!r} belongs to no runner; call runner.include(tasks)")
+
+    def _make_job(
+        self, options: _JobOptions, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> NewJob[R]:
+        arguments = self.codec.encode_arguments(
+            args, kwargs, deterministic=options.key is not None
+        )
+        trigger = options.trigger
+        if trigger is None:
+            run = current_run.get(None)
+            trigger = "api" if run is None else f"job:{run.job.id}"
+        now = self._clock().now()
+        return NewJob(
+            id=new_id(now),
+            task=self.name,
+            arguments=arguments,
+            queue=options.queue,
+            created_at=now,
+            run_at=options.run_at,
+            delay=options.delay,
+            priority=options.priority,
+            max_crashes=options.max_crashes,
+            key=options.key,
+            trigger=trigger,
+            tags=options.tags,
+            meta=options.meta,
+            options=options.stored,
+        )
+
+    def _clock(self) -> Clock:
+        return self._started[0].clock if self._started else _SYSTEM_CLOCK
+
+    # The runner's side
+
+    def join(self, runner: Runner) -> None:
+        """The runner has this task from now on."""
+        self._runners.append(runner)
+
+    def start(self, runner: Runner) -> None:
+        """The runner is running from now on. Resolves the annotations, so that they fail here.
+
+        Raises:
+            InvalidOption: an annotation cannot be resolved or checked.
+        """
+        self.codec  # noqa: B018 - made here, so that a wrong annotation is found at start
+        self._started.append(runner)
+
+    def stop(self, runner: Runner) -> None:
+        """The runner is no longer running."""
+        if runner in self._started:
+            self._started.remove(runner)
+
+
+class AsyncTask(Task[P, R]):
+    """A task made from ``async def``."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+        """Call the function itself: no job."""
+        called: Coroutine[Any, Any, R] = self.function(*args, **kwargs)
+        return called
+
+
+class SyncTask(Task[P, R]):
+    """A task made from ``def``."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the function itself: no job."""
+        value: R = self.function(*args, **kwargs)
+        return value
+
+
+class TaskOptions(Generic[P, R]):
+    """A task with options for its next jobs: ``task.options(...)``."""
+
+    def __init__(self, task: Task[P, R], options: _JobOptions) -> None:
+        self._task = task
+        self._options = options
+
+    def job(self, *args: P.args, **kwargs: P.kwargs) -> NewJob[R]:
+        """As :meth:`Task.job`, with these options."""
+        return self._task._make_job(self._options, args, kwargs)
+
+    async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
+        """As :meth:`Task.enqueue`, with these options.
+
+        Raises:
+            KeyConflict: the key belongs to a job with other arguments.
+        """
+        runner = self._task.runner()
+        return await runner.enqueue(self._task._make_job(self._options, args, kwargs))
+
+    def __repr__(self) -> str:
+        return f"<TaskOptions of {self._task!r}>"
+
+
+class _Decorator:
+    """``@tasks.task``, with parentheses and without, for both kinds of function."""
+
+    def __init__(self, options: dict[str, Any], add: Callable[[Task[Any, Any]], None]) -> None:
+        self._options = options
+        self._add = add
+
+    @overload
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]]) -> AsyncTask[P, R]: ...
+
+    @overload
+    def __call__(self, function: Callable[P, R]) -> SyncTask[P, R]: ...
+
+    def __call__(self, function: Callable[..., Any]) -> Any:
+        kind: type[Task[Any, Any]] = AsyncTask if _is_async(function) else SyncTask
+        task = kind(function, **self._options)
+        self._add(task)
+        return task
+
+
+class TaskRegistrar:
+    """What ``Runner`` and ``Tasks`` share: the ``task`` decorator."""
+
+    def __init__(self) -> None:
+        self._tasks: dict[str, Task[Any, Any]] = {}
+
+    @overload
+    def task(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...
+
+    @overload
+    def task(self, function: Callable[P, R], /) -> SyncTask[P, R]: ...
+
+    @overload
+    def task(
+        self,
+        *,
+        name: str | None = None,
+        queue: str = "default",
+        executor: str | None = None,
+        retry: RetryPolicy | None = None,
+        timeout: float | timedelta | None = None,
+        retry_timeouts: bool | None = None,
+        priority: int = 0,
+        on_crash: str = "retry",
+        max_crashes: int | None = None,
+    ) -> _Decorator: ...
+
+    def task(self, function: Any = None, /, **options: Any) -> Any:
+        """Make a task of a function: ``@runner.task`` or ``@runner.task(queue="mail", ...)``.
+
+        Args:
+            name: by default ``module.qualname``; rows name the task by it, so keep it.
+            queue: where its jobs wait.
+            executor: ``coroutine`` (default of ``async def``) or ``thread`` (default of ``def``).
+            retry: a ``Retry``, or a function ``(attempt, exception) -> seconds | None``. By
+                default one attempt.
+            timeout: seconds for each attempt; by default none.
+            retry_timeouts: whether a timeout counts as a failure to retry; by default yes, but
+                not in a thread, which still runs.
+            priority: -100 to 100; larger is sooner.
+            on_crash: what follows when the process dies during a run: ``retry`` or ``fail``.
+            max_crashes: crashes after which the job fails; 3 by default.
+
+        Raises:
+            InvalidOption: naming the option and its value.
+            TaskExists: another task has the name.
+        """
+        decorator = _Decorator(options, self._add_task)
+        return decorator if function is None else decorator(function)
+
+    def _add_task(self, task: Task[Any, Any]) -> None:
+        other = self._tasks.get(task.name)
+        if other is not None and other is not task:
+            raise TaskExists(
+                f"two tasks are named {task.name!r}: {_where(other.function)} and "
+                f"{_where(task.function)}; give one of them name="
+            )
+        self._tasks[task.name] = task
+
+
+class Tasks(TaskRegistrar):
+    """Tasks of a module that must not import the runner; ``runner.include(tasks)`` adds them."""
+
+    def __iter__(self) -> Iterator[Task[Any, Any]]:
+        return iter(list(self._tasks.values()))
+
+    def __repr__(self) -> str:
+        return f"<Tasks {', '.join(self._tasks)}>"
+
+
+def _check_function(function: object) -> None:
+    if not callable(function) or isinstance(function, (type, Task)):
+        raise InvalidOption(f"a task is made from a function, got {type(function).__name__}")
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise InvalidOption(f"{_where(function)} yields; a task returns its result")
+
+
+def _is_async(function: Any) -> bool:
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(function, "__call__", None)  # noqa: B004 - an object with an async __call__
+    )
+
+
+def _default_name(function: Any) -> str:
+    qualname = getattr(function, "__qualname__", None)
+    if qualname is None or "<lambda>" in qualname:
+        raise InvalidOption(f"{function!r} has no name of its own; give name=")
+    module = function.__module__
+    if module == "__main__":
+        # A script runs as __main__ but is imported under its stem: one name for both.
+        file = getattr(sys.modules["__main__"], "__file__", None)
+        module = os.path.splitext(os.path.basename(file))[0] if file else module
+    return f"{module}.{qualname}"
+
+
+def _where(function: Any) -> str:
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    name = getattr(function, "__qualname__", repr(function))
+    return f"{name} ({code.co_filename}:{code.co_firstlineno})" if code else name
+
+
+def _check_timeout(timeout: float | timedelta) -> float:
+    seconds = to_seconds(timeout, "timeout")
+    if seconds == 0:
+        raise InvalidOption("timeout=0 would end every attempt at once; leave it out for none")
+    return seconds
+
+
+def _check_crashes(on_crash: str, max_crashes: int | None) -> int:
+    check_choice(on_crash, "on_crash", ("retry", "fail"))
+    if on_crash == "fail":
+        if max_crashes not in (None, 1):
+            raise InvalidOption(f"on_crash='fail' and max_crashes={max_crashes} contradict")
+        return 1
+    if max_crashes is None:
+        return 3
+    return check_integer(max_crashes, "max_crashes", least=1, most=CRASHES_MAX)
+
+
+def _stored_options(timeout: float | timedelta | None, retry: object) -> str | None:
+    stored: dict[str, Any] = {}
+    if timeout is not None:
+        stored["timeout"] = _check_timeout(timeout)
+    if retry is not None:
+        stored["retry"] = retry_to_builtins(check_retry(retry, stored=True))
+    return msgspec.json.encode(stored).decode() if stored else None
