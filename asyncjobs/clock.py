@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
+from random import Random
 from typing import Protocol
 
 from .errors import InvalidOption
@@ -94,6 +95,12 @@ def to_microseconds(seconds: float) -> int:
     return round(seconds * MICROSECONDS)
 
 
+# Unguessable ids are not promised, unequal ones are: seeded from the system once a process, since
+# asking the system for each id costs as much as the rest of it.
+_random = Random(os.urandom(32))
+os.register_at_fork(after_in_child=lambda: _random.seed(os.urandom(32)))
+
+
 def new_id(instant: int) -> str:
     """A UUIDv7 for ``instant``: 48 bits of milliseconds, 12 of sub-millisecond, 62 random.
 
@@ -102,7 +109,7 @@ def new_id(instant: int) -> str:
     """
     milliseconds, rest = divmod(instant, 1000)
     high = (milliseconds << 16) | 0x7000 | (rest * 4096 // 1000)
-    low = int.from_bytes(os.urandom(8), "big") & 0x3FFFFFFFFFFFFFFF | 0x8000000000000000
+    low = _random.getrandbits(62) | 0x8000000000000000
     text = f"{high:016x}{low:016x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 

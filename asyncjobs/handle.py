@@ -41,7 +41,14 @@ class JobHandle(Generic[R]):
         self._box = box
 
     def __await__(self) -> Generator[Any, None, R]:
-        return self.result().__await__()
+        box = self._box
+        if box.outcome is None and box.local and current_run.get(None) is None:
+            # The way of most awaits, without a coroutine between the future and its awaiter.
+            self._runner.engine()
+            yield from box.wait()
+            return self._value(self._known_outcome())
+        value: R = yield from self.result().__await__()
+        return value
 
     async def result(self, timeout: float | None = None) -> R:
         """The job's value: always a decoded copy. Cancelling the wait leaves the job alone.
@@ -57,11 +64,7 @@ class JobHandle(Generic[R]):
             TimeoutError: it is not finished yet.
             RunnerClosed: this process's runner stopped first.
         """
-        outcome = await self._outcome(timeout)
-        if outcome.state is State.COMPLETED:
-            value: R = self._decode(outcome)
-            return value
-        raise error_of(self.id, outcome) from self._box.cause
+        return self._value(await self._outcome(timeout))
 
     async def wait(self, timeout: float | None = None) -> Job:
         """The finished job as a snapshot; raises nothing for a job that failed.
@@ -113,10 +116,20 @@ class JobHandle(Generic[R]):
             else:
                 async with asyncio.timeout(timeout):
                     await self._wait(box)
-        assert box.outcome is not None
-        if box.outcome is GONE:
+        return self._known_outcome()
+
+    def _known_outcome(self) -> Outcome:
+        outcome = self._box.outcome
+        assert outcome is not None
+        if outcome is GONE:
             raise error_of(self.id, GONE)
-        return box.outcome
+        return outcome
+
+    def _value(self, outcome: Outcome) -> R:
+        if outcome.state is State.COMPLETED:
+            value: R = self._decode(outcome)
+            return value
+        raise error_of(self.id, outcome) from self._box.cause
 
     async def _wait(self, box: Mailbox) -> None:
         engine = self._runner.engine()
@@ -126,7 +139,7 @@ class JobHandle(Generic[R]):
         if run is not None and run.host is engine.dispatcher and run.task.executor == "coroutine":
             await engine.dispatcher.wait_lending_slot(run, box)
         else:
-            await box.wait()
+            await box
 
     def _decode(self, outcome: Outcome) -> Any:
         if outcome.result is None:

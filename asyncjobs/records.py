@@ -69,8 +69,18 @@ class Claimed(NamedTuple):
     trigger: str
     tags: str | None
     options: str | None
-    arguments: str | None
-    meta: str | None
+    payload: str | None
+    """Arguments and meta as two lines of JSON; ``None`` when there are none."""
+
+    @property
+    def arguments(self) -> str | None:
+        """The arguments as JSON; ``None`` when there are none."""
+        return None if self.payload is None else self.payload.partition("\n")[0]
+
+    @property
+    def meta(self) -> str | None:
+        """The meta as JSON; ``None`` when there is none."""
+        return None if self.payload is None else self.payload.partition("\n")[2] or None
 
 
 class ErrorRecord(Struct, frozen=True, omit_defaults=True):

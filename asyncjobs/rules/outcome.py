@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from ..clock import to_microseconds
 from ..records import ErrorRecord, Transition
 from ..states import Event
 
 
-class Run(NamedTuple):
-    """The facts of a run that a decision may look at."""
+class Run(Protocol):
+    """What a decision needs to know of a run: a claimed job, or a row of a dead instance."""
 
-    seq: int
-    claim: int
-    attempt: int
-    crashes: int = 0
-    max_crashes: int = 3
-    cancel_requested: bool = False
+    @property
+    def seq(self) -> int:
+        """The job's row."""
+        ...
+
+    @property
+    def claim(self) -> int:
+        """The fence's number."""
+        ...
+
+    @property
+    def attempt(self) -> int:
+        """The charged attempt, from 1."""
+        ...
 
 
 class Returned(NamedTuple):
@@ -57,16 +65,26 @@ class Crashed(NamedTuple):
     """The process that ran the job is gone."""
 
     detail: str
+    crashes: int
+    """Before this one."""
+    max_crashes: int
 
 
 Happened = Returned | Raised | Snoozed | Cancelled | Released | Crashed
 
 
-def decide(run: Run, happened: Happened, now: int) -> Transition:
-    """What becomes of ``run``. Pure: the same question always gets the same answer."""
+def decide(
+    run: Run, happened: Happened, now: int, *, cancel_requested: bool = False
+) -> Transition:
+    """What becomes of ``run``. Pure: the same question always gets the same answer.
+
+    Where somebody asked to cancel the job, only its completion comes before that.
+    """
+    if isinstance(happened, Returned):
+        return Transition(run.seq, run.claim, Event.COMPLETED, now, result=happened.result)
+    if cancel_requested:
+        return Transition(run.seq, run.claim, Event.CANCELLED, now, reason="user")
     match happened:
-        case Returned(result):
-            return Transition(run.seq, run.claim, Event.COMPLETED, now, result=result)
         case Raised(error, retry_in, reason):
             return _after_error(run, error, retry_in, reason, now)
         case Snoozed(seconds):
@@ -76,15 +94,19 @@ def decide(run: Run, happened: Happened, now: int) -> Transition:
             return Transition(run.seq, run.claim, Event.CANCELLED, now, reason=reason)
         case Released(reason):
             return _back_to_queue(run, Event.RELEASED, now, run_at=now, reason=reason)
-        case Crashed(detail):
-            return _after_crash(run, ErrorRecord("asyncjobs.JobCrashed", detail), now)
+        case Crashed(detail, crashes, max_crashes):
+            error = ErrorRecord("asyncjobs.JobCrashed", detail)
+            if crashes + 1 >= max_crashes:
+                return Transition(run.seq, run.claim, Event.FAILED, now, reason="crash",
+                                  uncharge=True, error=error)  # fmt: skip
+            return _back_to_queue(
+                run, Event.RESCUED, now, run_at=now, reason="crash", error=error
+            )
 
 
 def _after_error(
     run: Run, error: ErrorRecord, retry_in: float | None, reason: str, now: int
 ) -> Transition:
-    if run.cancel_requested:
-        return Transition(run.seq, run.claim, Event.CANCELLED, now, reason="user", error=error)
     if retry_in is None:
         if reason == "error" and run.attempt > 1:
             reason = "retries_exhausted"
@@ -95,21 +117,9 @@ def _after_error(
     )
 
 
-def _after_crash(run: Run, error: ErrorRecord, now: int) -> Transition:
-    if run.cancel_requested:
-        return Transition(run.seq, run.claim, Event.CANCELLED, now, reason="user", error=error)
-    if run.crashes + 1 >= run.max_crashes:
-        return Transition(
-            run.seq, run.claim, Event.FAILED, now, reason="crash", uncharge=True, error=error
-        )
-    return _back_to_queue(run, Event.RESCUED, now, run_at=now, reason="crash", error=error)
-
-
 def _back_to_queue(
     run: Run, event: Event, now: int, *, run_at: int, reason: str, error: ErrorRecord | None = None
 ) -> Transition:
-    if run.cancel_requested:
-        return Transition(run.seq, run.claim, Event.CANCELLED, now, reason="user", error=error)
     return Transition(
         run.seq, run.claim, event, now, run_at=run_at, reason=reason, uncharge=True, error=error
     )

@@ -53,40 +53,29 @@ _read_options = msgspec.json.Decoder(StoredOptions).decode
 class Run:
     """One claimed job while this process runs it."""
 
-    __slots__ = (
-        "asyncio_task",
-        "cause",
-        "given_up",
-        "host",
-        "job",
-        "lending",
-        "retry",
-        "stop_reason",
-        "task",
-        "timeout",
-        "timer",
-    )
+    asyncio_task: asyncio.Task[None] | None = None
+    timer: asyncio.TimerHandle | None = None
+    stop_reason: str | None = None
+    """Why it was told to stop: ``timeout``, ``user`` or ``shutdown``."""
+    given_up = False
+    """True once its outcome is decided although it still runs."""
+    lending = 0
+    """How many awaits of other jobs its slot is lent for."""
+    cause: BaseException | None = None
+    """What it raised."""
 
     def __init__(self, job: Claimed, task: RunnableTask, host: Any) -> None:
         self.job = job
         self.task = task
         self.host = host
         """The dispatcher: lends slots, and knows the runner's state."""
-        self.timeout = task.timeout
-        self.retry = task.retry
-        if job.options is not None:
+        if job.options is None:
+            self.timeout = task.timeout
+            self.retry = task.retry
+        else:
             options = _read_options(job.options)
-            self.timeout = options.timeout if options.timeout is not None else self.timeout
-            self.retry = options.retry or self.retry
-        self.asyncio_task: asyncio.Task[None] | None = None
-        self.timer: asyncio.TimerHandle | None = None
-        self.stop_reason: str | None = None
-        """Why it was told to stop: ``timeout``, ``user`` or ``shutdown``."""
-        self.given_up = False
-        """True once its outcome is decided although it still runs."""
-        self.lending = 0
-        """How many awaits of other jobs its slot is lent for."""
-        self.cause: BaseException | None = None
+            self.timeout = options.timeout if options.timeout is not None else task.timeout
+            self.retry = options.retry or task.retry
 
     def __repr__(self) -> str:
         return f"<Run of job {self.job.id}, task {self.task.name!r}>"

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import weakref
+from collections.abc import Generator
 
 from ..records import Outcome
 
 
 class Mailbox:
-    """The outcome of one job, once it is known, and those who wait for it.
+    """The outcome of one job, once it is known, and those who wait for it: ``await box``.
 
     Shared by all handles of a job in this process, and gone with the last of them.
     """
 
-    __slots__ = ("__weakref__", "cause", "local", "outcome", "waiters")
+    __slots__ = ("__weakref__", "_boxes", "_job_id", "cause", "local", "outcome", "waiters")
 
-    def __init__(self, *, local: bool) -> None:
+    def __init__(self, boxes: Mailboxes, job_id: str, *, local: bool) -> None:
+        self._boxes = boxes
+        self._job_id = job_id
         self.outcome: Outcome | None = None
         self.cause: BaseException | None = None
         """The exception itself, when the job raised it in this process."""
@@ -24,17 +27,19 @@ class Mailbox:
         """True when this process accepted the job, so that its end cannot have been missed."""
         self.waiters: list[asyncio.Future[None]] = []
 
-    async def wait(self) -> None:
+    def wait(self) -> Generator[asyncio.Future[None], None, None]:
         """Return once the outcome is there. Cancelling leaves the job alone."""
         if self.outcome is not None:
             return
-        future = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.waiters.append(future)
         try:
-            await future
-        finally:
-            if not future.done() or future.cancelled():
-                self.waiters = [waiter for waiter in self.waiters if waiter is not future]
+            yield from future
+        except asyncio.CancelledError:
+            self.waiters = [waiter for waiter in self.waiters if waiter is not future]
+            raise
+
+    __await__ = wait
 
     def deliver(self, outcome: Outcome, cause: BaseException | None = None) -> None:
         """Put the outcome in and wake everybody."""
@@ -56,41 +61,60 @@ class Mailbox:
             else:
                 waiter.set_exception(error)
 
+    def __del__(self) -> None:
+        self._boxes.discard(self._job_id)
+
 
 class Mailboxes:
-    """All mailboxes that somebody holds, by job id."""
+    """All mailboxes that somebody holds, by job id.
+
+    A plain dict of references that each mailbox cleans up itself: a WeakValueDictionary costs four
+    times as much a job.
+    """
 
     def __init__(self) -> None:
-        self._boxes: weakref.WeakValueDictionary[str, Mailbox] = weakref.WeakValueDictionary()
+        self._boxes: dict[str, weakref.ref[Mailbox]] = {}
 
     def open(self, job_id: str, *, local: bool) -> Mailbox:
         """The job's mailbox, a new one if nobody holds one."""
-        box = self._boxes.get(job_id)
+        box = self.find(job_id)
         if box is None:
-            self._boxes[job_id] = box = Mailbox(local=local)
+            box = Mailbox(self, job_id, local=local)
+            self._boxes[job_id] = weakref.ref(box)
         return box
 
     def find(self, job_id: str) -> Mailbox | None:
         """The job's mailbox, if somebody holds it."""
-        return self._boxes.get(job_id)
+        reference = self._boxes.get(job_id)
+        return None if reference is None else reference()
+
+    def discard(self, job_id: str) -> None:
+        """Nobody holds this one any more."""
+        reference = self._boxes.get(job_id)
+        if reference is not None and reference() is None:
+            del self._boxes[job_id]
 
     def deliver(self, job_id: str, outcome: Outcome, cause: BaseException | None = None) -> None:
         """Resolve the job's awaiters, if it has any."""
-        box = self._boxes.get(job_id)
+        box = self.find(job_id)
         if box is not None:
             box.deliver(outcome, cause)
 
     def forget(self, job_id: str) -> None:
         """The job starts anew: what was known of its end no longer holds."""
-        box = self._boxes.get(job_id)
+        box = self.find(job_id)
         if box is not None:
             box.outcome = box.cause = None
 
     def awaited(self) -> list[str]:
         """Ids that somebody waits for right now."""
-        return [job_id for job_id, box in self._boxes.items() if box.waiters]
+        return [job_id for job_id, box in self._held() if box.waiters]
 
     def fail_all(self, error: BaseException) -> None:
         """Nobody will deliver any more."""
-        for box in list(self._boxes.values()):
+        for _, box in self._held():
             box.fail(error)
+
+    def _held(self) -> list[tuple[str, Mailbox]]:
+        held = [(job_id, reference()) for job_id, reference in list(self._boxes.items())]
+        return [(job_id, box) for job_id, box in held if box is not None]

@@ -19,7 +19,6 @@ from ..errors import InvalidResult
 from ..records import Outcome, Transition
 from ..rules.limits import FLUSH_ROWS_MAX
 from ..rules.outcome import Happened, Released, decide
-from ..rules.outcome import Run as Facts
 from ..running.context import Run, RunnableTask
 from ..running.ending import refusal_happened, timeout_happened
 from ..running.executors.base import Executor
@@ -159,8 +158,9 @@ class Dispatcher:
 
     def _report(self, run: Run, happened: Happened) -> None:
         job = run.job
-        facts = Facts(job.seq, job.claim, job.attempt, job.crashes, 0, run.stop_reason == "user")
-        transition = decide(facts, happened, self._clock.now())
+        transition = decide(
+            job, happened, self._clock.now(), cancel_requested=run.stop_reason == "user"
+        )
         if transition.error is not None:
             log.warning(
                 "job %s of task %r, attempt %d: %s after %s",
@@ -186,10 +186,8 @@ class Dispatcher:
                 self._runs.pop(run.job.seq, None)
             if answer == "lost":
                 self._lost(run)
-            elif transition.event is Event.COMPLETED:
-                self._deliver_value(run, transition)
-            elif transition.state in FINISHED:
-                self._deliver_end(run, transition)
+            elif transition.event is Event.COMPLETED or transition.state in FINISHED:
+                self._deliver(run, transition)
             elif transition.run_at is not None and transition.run_at <= self._clock.now():
                 self._due = True
                 self._commit.look()
@@ -197,16 +195,11 @@ class Dispatcher:
                 self._wake_at(transition.run_at)
         self._check_quiet()
 
-    def _deliver_value(self, run: Run, transition: Transition) -> None:
-        job = run.job
-        self._mailboxes.deliver(
-            job.id, Outcome(job.task, transition.state, None, transition.result)
-        )
-
-    def _deliver_end(self, run: Run, transition: Transition) -> None:
-        job = run.job
-        outcome = Outcome(job.task, transition.state, transition.reason, None, transition.error)
-        self._mailboxes.deliver(job.id, outcome, run.cause)
+    def _deliver(self, run: Run, transition: Transition) -> None:
+        box = self._mailboxes.find(run.job.id)
+        if box is not None:
+            t = transition
+            box.deliver(Outcome(run.job.task, t.state, t.reason, t.result, t.error), run.cause)
 
     def _wake_at(self, run_at: int | None) -> None:
         """A job was queued for later: look then, if nothing earlier makes us look."""
@@ -290,7 +283,7 @@ class Dispatcher:
             self._release_slot(run.task.executor)
             self._commit.look()
         try:
-            await box.wait()
+            await box
         except BaseException:
             # The job ends without waiting for a slot, yet its end gives one back.
             run.lending -= 1

@@ -15,7 +15,7 @@ import contextlib
 import logging
 from collections import deque
 from collections.abc import Sequence
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from ..errors import AsyncJobsError, StoreBusy, StoreError
 from ..records import Accepted, NewJob, Transition
@@ -54,13 +54,9 @@ class Source(Protocol[RunT]):
         ...
 
 
-class _Waiting(NamedTuple):
-    """An operation whose caller waits for its result."""
-
-    operation: Any
-    future: asyncio.Future[Any]
-    deadline: float | None = None
-    """Loop time after which the caller hears ``StoreBusy``; set once the lock was met."""
+_Waiting = tuple[Any, "asyncio.Future[Any]"]
+"""An operation (or a new job), and the future that its caller awaits. A plain tuple: there is one
+for every job."""
 
 
 class _Batch(Generic[RunT]):
@@ -79,9 +75,9 @@ class _Batch(Generic[RunT]):
             operations.append(Report(instance, [transition for transition, _ in self.reports]))
         if self.disown is not None:
             operations.append(self.disown)
-        operations += [waiting.operation for waiting in self.operations]
+        operations += [operation for operation, _ in self.operations]
         if self.inserts:
-            operations.append(Insert([waiting.operation for waiting in self.inserts]))
+            operations.append(Insert([job for job, _ in self.inserts]))
         if self.claim is not None:
             operations.append(self.claim)
         return operations
@@ -92,6 +88,7 @@ class GroupCommit(Generic[RunT]):
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._loop = asyncio.get_running_loop()
         self._source: Source[RunT] | None = None
         self._reports: list[tuple[Transition, RunT]] = []
         self._operations: list[_Waiting] = []
@@ -102,6 +99,8 @@ class GroupCommit(Generic[RunT]):
         self._closing = False
         self._giving_up = False
         self._pause = 0.0
+        self._deadlines: dict[asyncio.Future[Any], float] = {}
+        """Loop time after which a caller hears ``StoreBusy``; only once the lock was met."""
         self.failing: StoreError | None = None
         """The error of the last write, ``None`` once one succeeds. Nothing is claimed meanwhile."""
         self.flushes = 0
@@ -115,8 +114,8 @@ class GroupCommit(Generic[RunT]):
 
     def enqueue(self, job: NewJob[Any]) -> asyncio.Future[Accepted]:
         """Write one new job with the next flush."""
-        future = asyncio.get_running_loop().create_future()
-        self._inserts.append(_Waiting(job, future))
+        future = self._loop.create_future()
+        self._inserts.append((job, future))
         self._wake.set()
         return future
 
@@ -126,15 +125,15 @@ class GroupCommit(Generic[RunT]):
 
     def execute(self, operation: Operation) -> asyncio.Future[Any]:
         """Run one operation with the next flush."""
-        future = asyncio.get_running_loop().create_future()
-        self._operations.append(_Waiting(operation, future))
+        future = self._loop.create_future()
+        self._operations.append((operation, future))
         self._wake.set()
         return future
 
     def alone(self, operation: Operation) -> asyncio.Future[Any]:
         """Run one large operation in a commit of its own, between two flushes."""
-        future = asyncio.get_running_loop().create_future()
-        self._alone.append(_Waiting(operation, future))
+        future = self._loop.create_future()
+        self._alone.append((operation, future))
         self._wake.set()
         return future
 
@@ -209,7 +208,7 @@ class GroupCommit(Generic[RunT]):
             return
         waiting = self._alone.popleft()
         try:
-            (result,) = await self._store.write([waiting.operation])
+            (result,) = await self._store.write([waiting[0]])
         except StoreBusy as error:
             self._busy(error)
             self._alone.extendleft(self._wait_on([waiting], error))
@@ -220,8 +219,8 @@ class GroupCommit(Generic[RunT]):
             _fail([waiting], error)
         else:
             self._succeeded()
-            _resolve(waiting.future, result)
-            if isinstance(waiting.operation, Insert):
+            _resolve(waiting[1], result)
+            if isinstance(waiting[0], Insert):
                 self.look()
 
     async def _flush(self) -> None:
@@ -256,7 +255,7 @@ class GroupCommit(Generic[RunT]):
             batch.reports, self._reports = self._reports[:count], self._reports[count:]
         rows -= len(batch.reports)
         batch.operations, self._operations = self._operations[:rows], self._operations[rows:]
-        sizes = [len(waiting.operation.arguments) for waiting in self._inserts]
+        sizes = [len(job.arguments) for job, _ in self._inserts]
         count = _fitting(sizes, rows)
         batch.inserts, self._inserts = self._inserts[:count], self._inserts[count:]
         if self._source is not None:
@@ -272,11 +271,12 @@ class GroupCommit(Generic[RunT]):
             self._source.landed(batch.reports, next(answers))
         if batch.disown is not None and next(answers):
             self.look()
-        for waiting in batch.operations:
-            _resolve(waiting.future, next(answers))
+        for _, future in batch.operations:
+            _resolve(future, next(answers))
         if batch.inserts:
-            for waiting, accepted in zip(batch.inserts, next(answers), strict=True):
-                _resolve(waiting.future, accepted)
+            for (_, future), accepted in zip(batch.inserts, next(answers), strict=True):
+                if not future.done():
+                    future.set_result(accepted)
         if batch.claim is not None and self._source is not None:
             self._source.claimed(next(answers))
 
@@ -345,6 +345,7 @@ class GroupCommit(Generic[RunT]):
             log.info("writing succeeds again")
             self.failing = None
             self._pause = 0.0
+            self._deadlines.clear()
             self._look = True
 
     def _put_back(self, batch: _Batch[RunT], error: StoreBusy) -> None:
@@ -354,12 +355,13 @@ class GroupCommit(Generic[RunT]):
 
     def _wait_on(self, some: list[_Waiting], error: StoreBusy) -> list[_Waiting]:
         """Those that may go on waiting for the lock; the others hear of it."""
-        now = asyncio.get_running_loop().time()
-        waiting = [
-            w if w.deadline is not None else w._replace(deadline=now + BUSY_SECONDS) for w in some
-        ]
-        _fail([w for w in waiting if w.deadline is not None and w.deadline <= now], _too_busy(error))
-        return [w for w in waiting if w.deadline is None or w.deadline > now]
+        now = self._loop.time()
+        over, waiting = [], []
+        for item in some:
+            deadline = self._deadlines.setdefault(item[1], now + BUSY_SECONDS)
+            (waiting if deadline > now else over).append(item)
+        _fail(over, _too_busy(error))
+        return waiting
 
     def _fail_all(self, error: StoreError | None) -> None:
         """At the end: nobody is left waiting for ever."""
@@ -395,6 +397,6 @@ def _resolve(future: asyncio.Future[Any], result: Any) -> None:
 
 
 def _fail(some: Sequence[_Waiting], error: BaseException) -> None:
-    for waiting in some:
-        if not waiting.future.done():
-            waiting.future.set_exception(error)
+    for _, future in some:
+        if not future.done():
+            future.set_exception(error)

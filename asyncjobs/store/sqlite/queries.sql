@@ -64,20 +64,21 @@ levels (queue, priority) AS (
 )
 SELECT queue, priority FROM levels WHERE priority IS NOT NULL ORDER BY priority DESC;
 
--- claim_candidates: due jobs of one queue and priority, oldest due first, after a given place.
-SELECT run_at, seq, task FROM asyncjobs_jobs INDEXED BY asyncjobs_claimable
-WHERE state = 'queued' AND queue = ? AND priority = ? AND run_at <= ? AND (run_at, seq) > (?, ?)
-ORDER BY run_at, seq LIMIT ?;
+-- claim_candidates: due jobs of one queue and priority, oldest due first, from a given place on,
+-- but for tasks that have no room. The inner limit bounds how many of those are passed over.
+SELECT run_at, seq, task FROM (
+  SELECT run_at, seq, task FROM asyncjobs_jobs INDEXED BY asyncjobs_claimable
+  WHERE state = 'queued' AND queue = ? AND priority = ? AND run_at <= ? AND (run_at, seq) > (?, ?)
+  ORDER BY run_at, seq LIMIT ?
+) WHERE task NOT IN (SELECT value FROM json_each(?)) LIMIT ?;
+
+-- unstarted: how many jobs of each task wait, delayed ones included.
+SELECT task, state, sum(jobs) FROM asyncjobs_counts
+WHERE state IN ('queued', 'blocked') AND jobs > 0 GROUP BY task, state;
 
 -- next_run_at: when the next job of one queue and priority falls due.
 SELECT min(run_at) FROM asyncjobs_jobs INDEXED BY asyncjobs_claimable
 WHERE state = 'queued' AND queue = ? AND priority = ? AND run_at > ?;
-
--- any_parked: whether jobs of unknown tasks wait for somebody who knows them.
-SELECT EXISTS (
-  SELECT 1 FROM asyncjobs_jobs INDEXED BY asyncjobs_parked
-  WHERE state = 'blocked' AND reason = 'unknown_task'
-);
 
 -- parked_tasks: the tasks that parked jobs name, by skipping through the index.
 WITH RECURSIVE tasks (task) AS (
@@ -99,14 +100,15 @@ ORDER BY priority DESC, run_at LIMIT ?;
 UPDATE asyncjobs_jobs SET state = 'blocked', reason = 'unknown_task'
 WHERE seq IN (SELECT value FROM json_each(?)) RETURNING seq, claim, queue, task;
 
--- claim: takes the chosen jobs under a new fence.
+-- claim: takes the chosen jobs under a new fence. Arguments and meta come as two lines of JSON,
+-- which holds no line break itself: one look at the payload instead of two.
 UPDATE asyncjobs_jobs
 SET state = 'running', reason = NULL, instance = ?, claim = claim + 1, attempt = attempt + 1,
     started_at = ?, finished_at = NULL
 WHERE seq IN (SELECT value FROM json_each(?))
 RETURNING seq, id, task, queue, claim, attempt, crashes, snoozes, trigger, tags, options,
-  (SELECT p.arguments FROM asyncjobs_payloads AS p WHERE p.seq = asyncjobs_jobs.seq),
-  (SELECT p.meta FROM asyncjobs_payloads AS p WHERE p.seq = asyncjobs_jobs.seq);
+  (SELECT p.arguments || char(10) || ifnull(p.meta, '')
+   FROM asyncjobs_payloads AS p WHERE p.seq = asyncjobs_jobs.seq);
 
 -- complete: ends runs that returned, each under its fence. The plus keeps the planner on the seq.
 UPDATE asyncjobs_jobs SET state = 'completed', reason = NULL, finished_at = v.column3
@@ -182,8 +184,8 @@ DELETE FROM asyncjobs_keys WHERE key = ? AND task = ? AND seq = ?;
 DELETE FROM asyncjobs_tags WHERE tag = ? AND seq = ?;
 
 -- prunable: finished jobs past their time, oldest end first.
-SELECT seq FROM asyncjobs_jobs INDEXED BY asyncjobs_by_state
-WHERE state = ? AND finished_at < ? ORDER BY finished_at LIMIT ?;
+SELECT seq FROM asyncjobs_jobs INDEXED BY asyncjobs_finished
+WHERE state = ? AND finished_at IS NOT NULL AND finished_at < ? ORDER BY finished_at LIMIT ?;
 
 -- prune_journal: events past their time, oldest first.
 DELETE FROM asyncjobs_journal WHERE position IN (
@@ -192,11 +194,11 @@ DELETE FROM asyncjobs_journal WHERE position IN (
 
 -- running_of: what one instance is said to run.
 SELECT seq, claim, attempt, crashes, max_crashes, cancel_reason IS NOT NULL
-FROM asyncjobs_jobs INDEXED BY asyncjobs_by_state
+FROM asyncjobs_jobs INDEXED BY asyncjobs_running
 WHERE state = 'running' AND instance = ? LIMIT ?;
 
 -- running_instances: who is said to run something.
-SELECT DISTINCT instance FROM asyncjobs_jobs INDEXED BY asyncjobs_by_state
+SELECT DISTINCT instance FROM asyncjobs_jobs INDEXED BY asyncjobs_running
 WHERE state = 'running';
 
 -- join: notes a new instance.

@@ -58,6 +58,15 @@ class Transaction:
         self._counts[queue, task, old] -= jobs
         self._counts[queue, task, new] += jobs
 
+    def unstarted(self) -> dict[tuple[str, str], int]:
+        """How many jobs are queued or blocked, by (task, state), this transaction's included."""
+        jobs: defaultdict[tuple[str, str], int] = defaultdict(int)
+        for task, state, written in self.fetch("unstarted"):
+            jobs[task, state] = written
+        for (_, task, state), change in self._counts.items():
+            jobs[task, state] += change
+        return jobs
+
     def note(self, event: Event, fences: Iterable[int]) -> None:
         """Note for the journal what happened to ``seq, claim, seq, claim, …``, in this order."""
         if self._journal and self._journal[-1][0] is event:

@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 from ...records import Accepted, NewJob, Outcome, Transition
 from ...rules.limits import ATTEMPT_ROWS_MAX
-from ...rules.outcome import Crashed, Happened, Released, Run, decide
+from ...rules.outcome import Crashed, Released, decide
 from ...states import FINISHED, MOVES, Event, State
 from ..base import (
     Cancel,
@@ -262,39 +262,52 @@ def _delete(tx: Transaction, seqs: list[int], event: Event) -> None:
         tx.fetch("delete_attempts", to_json(with_history).decode())
 
 
+class _Orphan(NamedTuple):
+    """A running row whose instance is gone, or does not know of it."""
+
+    seq: int
+    claim: int
+    attempt: int
+    crashes: int
+    max_crashes: int
+    cancel_requested: int
+
+
 def rescue(tx: Transaction, operation: Rescue) -> Rescued:
     """Decide what becomes of a dead instance's runs."""
-    rows = _decide_for(tx, operation.instance, Crashed(operation.detail), operation.limit)
-    ended = [
-        (job_id, Outcome(task, t.state, t.reason, None, t.error))
-        for t, (_, job_id, _, task, *_) in rows
-        if t.state in FINISHED
-    ]
+    orphans = _orphans(tx, operation.instance, operation.limit)
+    transitions = {
+        orphan.seq: decide(
+            orphan,
+            Crashed(operation.detail, orphan.crashes, orphan.max_crashes),
+            tx.now,
+            cancel_requested=bool(orphan.cancel_requested),
+        )
+        for orphan in orphans
+    }
+    rows = _move(tx, operation.instance, list(transitions.values()), rise=1)
+    ended = []
+    for seq, job_id, _, task, *_ in rows:
+        t = transitions[seq]
+        if t.state in FINISHED:
+            ended.append((job_id, Outcome(task, t.state, t.reason, None, t.error)))
     return Rescued(len(rows), ended)
 
 
 def disown(tx: Transaction, operation: Disown) -> int:
     """Release runs that the instance does not hold."""
-    rows = _decide_for(tx, operation.instance, Released("claim_lost"), -1, operation.held)
-    return len(rows)
+    transitions = [
+        decide(
+            orphan, Released("claim_lost"), tx.now, cancel_requested=bool(orphan.cancel_requested)
+        )
+        for orphan in _orphans(tx, operation.instance, -1)
+        if orphan.seq not in operation.held
+    ]
+    return len(_move(tx, operation.instance, transitions, rise=1))
 
 
-def _decide_for(
-    tx: Transaction,
-    instance: str,
-    happened: Happened,
-    limit: int,
-    but: frozenset[int] = frozenset(),
-) -> list[tuple[Transition, Any]]:
-    transitions = {}
-    for seq, claimed, attempt, crashes, max_crashes, asked in tx.fetch(
-        "running_of", instance, limit
-    ):
-        if seq not in but:
-            run = Run(seq, claimed, attempt, crashes, max_crashes, bool(asked))
-            transitions[seq] = decide(run, happened, tx.now)
-    rows = _move(tx, instance, list(transitions.values()), rise=1)
-    return [(transitions[row[0]], row) for row in rows]
+def _orphans(tx: Transaction, instance: str, limit: int) -> list[_Orphan]:
+    return [_Orphan._make(row) for row in tx.fetch("running_of", instance, limit)]
 
 
 def join(tx: Transaction, operation: Join) -> None:

@@ -40,8 +40,11 @@ CREATE INDEX asyncjobs_claimable
 -- Jobs of tasks that the claiming process did not know, for those who do.
 CREATE INDEX asyncjobs_parked
   ON asyncjobs_jobs (task, priority DESC, run_at) WHERE state = 'blocked' AND reason = 'unknown_task';
--- Lists by state: unfinished ones by acceptance (finished_at is NULL), finished ones by their end.
-CREATE INDEX asyncjobs_by_state ON asyncjobs_jobs (state, finished_at);
+-- Finished jobs by their end: for lists and for retention.
+CREATE INDEX asyncjobs_finished
+  ON asyncjobs_jobs (state, finished_at) WHERE finished_at IS NOT NULL;
+-- What runs, by who runs it: for rescue. As small as the slots of all processes.
+CREATE INDEX asyncjobs_running ON asyncjobs_jobs (instance) WHERE state = 'running';
 CREATE INDEX asyncjobs_retrying ON asyncjobs_jobs (seq) WHERE state = 'queued' AND attempt > 0;
 CREATE INDEX asyncjobs_by_task ON asyncjobs_jobs (task);
 CREATE INDEX asyncjobs_by_queue ON asyncjobs_jobs (queue);

@@ -1,0 +1,3 @@
+"""What all tests share: our own plugin."""
+
+pytest_plugins = ["asyncjobs.testing"]
