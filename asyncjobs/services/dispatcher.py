@@ -330,7 +330,7 @@ class Dispatcher:
     @property
     def idle(self) -> bool:
         """Nothing runs, nothing is being written, and no due job can be claimed."""
-        return not self._runs and self._commit.idle and not self._due
+        return not self._runs and self._commit.quiet and not self._due
 
     async def stop(self, grace: float) -> list[Run]:
         """Let jobs finish for ``grace`` seconds, stop the rest, return those that do not stop."""

@@ -96,6 +96,7 @@ class GroupCommit(Generic[RunT]):
         self._alone: deque[_Waiting] = deque()
         self._wake = asyncio.Event()
         self._look = False
+        self._writing = False
         self._closing = False
         self._giving_up = False
         self._pause = 0.0
@@ -152,6 +153,11 @@ class GroupCommit(Generic[RunT]):
         """Nothing waits to be written."""
         return not (self._reports or self._inserts or self._operations or self._alone or self._look)
 
+    @property
+    def quiet(self) -> bool:
+        """Nothing waits to be written, and nothing is being written."""
+        return self.idle and not self._writing
+
     async def flushed(self) -> None:
         """Return after the next flush."""
         self._flushed.clear()
@@ -182,11 +188,13 @@ class GroupCommit(Generic[RunT]):
             self._wake.clear()
             if self._pause:
                 await self._rest()
+            self._writing = True
             while not self.idle:
                 await self._write_alone()
                 await self._flush()
                 if self.failing is not None:
                     break
+            self._writing = False
             self._flushed.set()
             if self.failing is not None:
                 if self._giving_up:
