@@ -18,7 +18,7 @@ SUMMARY_MAX = 200
 """Characters of an error's text that go into one line: a log record, an exception's message."""
 
 
-class NewJob(Struct, Generic[R_co], frozen=True, kw_only=True):
+class NewJob(Struct, Generic[R_co], frozen=True, kw_only=True, gc=False):
     """One job, checked and ready to be enqueued, as often as one likes: the id makes it one row.
 
     Made by ``task.job(...)`` or ``task.options(...).job(...)``.
@@ -46,13 +46,11 @@ class NewJob(Struct, Generic[R_co], frozen=True, kw_only=True):
 
 
 class Accepted(NamedTuple):
-    """What became of one enqueued job."""
+    """The job that was there already when one was enqueued with its id or its key."""
 
     job_id: str
-    existing: bool
-    """True when the id or the key had a row already; ``job_id`` is that row's."""
-    conflict: bool = False
-    """True when the key's row has other arguments: nothing was enqueued."""
+    conflict: bool
+    """True when the key's job has other arguments: nothing was enqueued."""
 
 
 class Claimed(NamedTuple):
@@ -71,6 +69,7 @@ class Claimed(NamedTuple):
     options: str | None
     payload: str | None
     """Arguments and meta as two lines of JSON; ``None`` when there are none."""
+    run_at: int
 
     @property
     def arguments(self) -> str | None:
@@ -83,7 +82,7 @@ class Claimed(NamedTuple):
         return None if self.payload is None else self.payload.partition("\n")[2] or None
 
 
-class ErrorRecord(Struct, frozen=True, omit_defaults=True):
+class ErrorRecord(Struct, frozen=True, gc=False):
     """An exception as data."""
 
     type: str
@@ -121,7 +120,7 @@ class Transition(NamedTuple):
         return state
 
 
-class Outcome(Struct, frozen=True):
+class Outcome(Struct, frozen=True, gc=False):
     """How a job ended: what an awaited handle is resolved with."""
 
     task: str

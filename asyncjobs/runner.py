@@ -151,7 +151,7 @@ class Runner(TaskRegistrar):
         self._check_task(job)
         box = engine.mailboxes.open(job.id, local=True)
         accepted = await engine.commit.enqueue(job)
-        if accepted.existing:
+        if accepted is not None:
             return self._existing_handle(job, accepted)
         return JobHandle(self, job.id, box)
 
@@ -176,12 +176,12 @@ class Runner(TaskRegistrar):
         boxes = [engine.mailboxes.open(job.id, local=True) for job in jobs]
         answers = await engine.commit.enqueue_many(jobs)
         for job, accepted in zip(jobs, answers, strict=True):
-            if accepted.conflict:
+            if accepted is not None and accepted.conflict:
                 raise _key_conflict(job, accepted)
         return [
-            self._existing_handle(job, accepted)
-            if accepted.existing
-            else JobHandle(self, job.id, box)
+            JobHandle(self, job.id, box)
+            if accepted is None
+            else self._existing_handle(job, accepted)
             for job, box, accepted in zip(jobs, boxes, answers, strict=True)
         ]
 

@@ -19,7 +19,7 @@ from ..records import Accepted, Attempt, Claimed, Job, NewJob, Outcome, Transiti
 
 
 class Insert(Struct, frozen=True):
-    """Enqueue jobs. Result: a list of ``Accepted``, one a job.
+    """Enqueue jobs. Result: for each ``None``, or the ``Accepted`` that was there already.
 
     An id that has a row already, or a key that has one with the same arguments, answers with that
     row; a key with other arguments is a conflict. With ``together`` one conflict means that no

@@ -113,14 +113,14 @@ class GroupCommit(Generic[RunT]):
         """Say who runs the jobs."""
         self._source = source
 
-    def enqueue(self, job: NewJob[Any]) -> asyncio.Future[Accepted]:
+    def enqueue(self, job: NewJob[Any]) -> asyncio.Future[Accepted | None]:
         """Write one new job with the next flush."""
         future = self._loop.create_future()
         self._inserts.append((job, future))
         self._wake.set()
         return future
 
-    def enqueue_many(self, jobs: Sequence[NewJob[Any]]) -> asyncio.Future[list[Accepted]]:
+    def enqueue_many(self, jobs: Sequence[NewJob[Any]]) -> asyncio.Future[list[Accepted | None]]:
         """Write many new jobs in a commit of their own, all or nothing."""
         return self.alone(Insert(jobs, together=True))
 

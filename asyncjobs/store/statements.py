@@ -25,15 +25,23 @@ class Statements:
         self.text: dict[str, str] = {}
         self.purpose: dict[str, str] = {}
         self._rows: dict[tuple[str, int], str] = {}
+        self._widths: dict[str, int] = {}
         source = files(package).joinpath(file).read_text("utf-8")
         heads = list(_HEAD.finditer(source))
         for head, following in zip(heads, [*heads[1:], None], strict=True):
             end = following.start() if following else len(source)
             self.text[head[1]] = source[head.end() : end].strip().rstrip(";")
             self.purpose[head[1]] = head[2]
+            found = _ROWS.search(self.text[head[1]])
+            if found:
+                self._widths[head[1]] = int(found[1])
 
     def __getitem__(self, name: str) -> str:
         return self.text[name]
+
+    def width(self, name: str) -> int:
+        """How many values a row of the statement has."""
+        return self._widths[name]
 
     def rows(self, name: str, count: int) -> str:
         """The statement ``name`` for ``count`` rows."""
@@ -43,12 +51,8 @@ class Statements:
             return self._write_rows(name, count)
 
     def _write_rows(self, name: str, count: int) -> str:
-        text = self.text[name]
-        found = _ROWS.search(text)
-        if found is None:
-            raise KeyError(f"statement {name!r} takes no rows")
-        row = f"({','.join('?' * int(found[1]))})"
-        written = text.replace(found[0], ",".join([row] * count))
+        row = f"({','.join('?' * self._widths[name])})"
+        written = _ROWS.sub(",".join([row] * count), self.text[name])
         self._rows[name, count] = written
         return written
 

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from operator import itemgetter
+from typing import Any
 
 from ...records import Claimed
 from ...rules.limits import FLUSH_ROWS_MAX
@@ -22,21 +23,23 @@ VISITS_MAX = 10_000
 """Jobs without room that one claim passes over in a level: a millisecond of the writer."""
 SMALLEST_WINDOW = 16
 
+# A row of candidates is a job as it will be once claimed: the values of a ``Claimed``.
+SEQ, TASK, QUEUE, CLAIM, RUN_AT = 0, 2, 3, 4, 12
+
 
 class _Selection:
     """What one claim has chosen so far."""
 
     def __init__(self, operation: Claim, unstarted: dict[tuple[str, str], int]) -> None:
         self._tasks = operation.tasks
-        wanted = {task for (task, state), jobs in unstarted.items()
-                  if jobs > 0 and state in (State.QUEUED, State.BLOCKED)}  # fmt: skip
+        wanted = {task for (task, _), jobs in unstarted.items() if jobs > 0}
         executors = {operation.tasks[task] for task in wanted if task in operation.tasks}
         # Slots that no waiting job wants do not count: a claim is done when the others are taken.
         self.room = {name: free for name, free in operation.room.items() if name in executors}
         self.total = sum(self.room.values())
         self.waiting = executors - self.room.keys()
-        self.chosen: list[tuple[int, str, str]] = []
-        """(seq, the state it was in, task)"""
+        self.queued: list[Any] = []
+        self.parked: list[Any] = []
         self.unknown: list[int] = []
         self.has_parked = any(
             jobs > 0 and state == State.BLOCKED and task in operation.tasks
@@ -45,25 +48,30 @@ class _Selection:
         self.worthwhile = self.total > 0 or not wanted <= operation.tasks.keys()
         """Whether a walk can find something: to run, or to park."""
 
-    def offer(self, seq: int, task: str, state: str) -> bool:
-        """Take the job if its executor has room. False when nothing more can be taken."""
-        executor = self._tasks.get(task)
-        if executor is None:
-            self.unknown.append(seq)
-            return len(self.unknown) < FLUSH_ROWS_MAX
-        if self.room.get(executor, 0) <= 0:
-            self.waiting.add(executor)
-            return True
-        self.room[executor] -= 1
-        self.total -= 1
-        self.chosen.append((seq, state, task))
-        if self.total == 0:
-            self.waiting.update(self.room)
-        return self.total > 0
+    def take_from(self, candidates: Iterator[Any], chosen: list[Any]) -> bool:
+        """Choose what there is room for. False when nothing more can be taken."""
+        tasks, room = self._tasks, self.room
+        for row in candidates:
+            executor = tasks.get(row[TASK])
+            if executor is None:
+                self.unknown.append(row[SEQ])
+                if len(self.unknown) >= FLUSH_ROWS_MAX:
+                    return False
+            elif room.get(executor, 0) > 0:
+                chosen.append(row)
+                room[executor] -= 1
+                self.total -= 1
+                if self.total == 0:
+                    self.waiting.update(room)
+                    return False
+            else:
+                self.waiting.add(executor)
+        return True
 
-    def full_tasks(self) -> list[str]:
-        """Known tasks whose executor has no room left."""
-        return [task for task, executor in self._tasks.items() if self.room.get(executor, 0) <= 0]
+    def full_tasks(self) -> str:
+        """Known tasks whose executor has no room left, as JSON."""
+        room = self.room
+        return to_json([task for task, name in self._tasks.items() if not room.get(name)]).decode()
 
 
 def claim(tx: Transaction, operation: Claim) -> ClaimResult:
@@ -72,13 +80,14 @@ def claim(tx: Transaction, operation: Claim) -> ClaimResult:
     levels = _levels(tx, operation.queues)
     saw_all = True
     if selection.worthwhile:
-        saw_all = _offer_parked(tx, operation, selection) and _offer_queued(tx, levels, selection)
+        saw_all = _take_parked(tx, operation, selection) and _take_queued(tx, levels, selection)
     if selection.unknown:
         _park(tx, selection.unknown)
-    jobs = _take(tx, operation.instance, selection.chosen)
     due = [tx.value("next_run_at", *level, tx.now) for level in levels] if saw_all else []
     return ClaimResult(
-        jobs, frozenset(selection.waiting), min((d for d in due if d is not None), default=None)
+        _claim(tx, operation.instance, selection),
+        frozenset(selection.waiting),
+        min((run_at for run_at in due if run_at is not None), default=None),
     )
 
 
@@ -89,53 +98,49 @@ def _levels(tx: Transaction, queues: Sequence[str] | None) -> list[tuple[str, in
     return tx.fetch("claim_levels_of", to_json(queues).decode())
 
 
-def _offer_queued(
-    tx: Transaction, levels: list[tuple[str, int]], selection: _Selection
-) -> bool:
+def _take_parked(tx: Transaction, operation: Claim, selection: _Selection) -> bool:
+    """Jobs that others set aside come first: they have waited longest."""
+    if not selection.has_parked:
+        return True
+    for (task,) in tx.fetch("parked_tasks"):
+        if task not in operation.tasks:
+            continue
+        rows = tx.fetch("parked_candidates", task, tx.now, FLUSH_ROWS_MAX)
+        if operation.queues is not None:
+            rows = [row for row in rows if row[QUEUE] in operation.queues]
+        if not selection.take_from(iter(rows), selection.parked):
+            return False
+    return True
+
+
+def _take_queued(tx: Transaction, levels: list[tuple[str, int]], selection: _Selection) -> bool:
     for priority, group in groupby(levels, key=itemgetter(1)):
         queues = [queue for queue, _ in group]
-        window = max(SMALLEST_WINDOW, selection.total // len(queues))
+        window = max(SMALLEST_WINDOW, min(selection.total, FLUSH_ROWS_MAX) // len(queues))
         streams = [_due(tx, queue, priority, window, selection) for queue in queues]
         # One stream needs no merging: the usual case.
-        candidates = heapq.merge(*streams) if len(streams) > 1 else streams[0]
-        for _, seq, task in candidates:
-            if not selection.offer(seq, task, State.QUEUED.value):
-                return False
+        candidates = streams[0] if len(streams) == 1 else heapq.merge(
+            *streams, key=itemgetter(RUN_AT, SEQ)
+        )  # fmt: skip
+        if not selection.take_from(candidates, selection.queued):
+            return False
     return True
 
 
 def _due(
     tx: Transaction, queue: str, priority: int, window: int, selection: _Selection
-) -> Iterator[tuple[int, int, str]]:
-    """Due jobs of one level as (run_at, seq, task), fetched a window at a time.
-
-    The first window takes all tasks, so that jobs of unknown ones are met; the others leave out
-    those without room.
-    """
-    run_at, seq, full, visits = -1, -1, "[]", window
+) -> Iterator[Any]:
+    """Due jobs of one level, fetched a window at a time, but for tasks without room."""
+    run_at, seq = -1, -1
     while True:
         rows = tx.fetch(
-            "claim_candidates", queue, priority, tx.now, run_at, seq, visits, full, window
-        )
+            "claim_candidates",
+            queue, priority, tx.now, run_at, seq, VISITS_MAX, selection.full_tasks(), window,
+        )  # fmt: skip
         yield from rows
         if len(rows) < window:
             return
-        run_at, seq, _ = rows[-1]
-        full, visits = to_json(selection.full_tasks()).decode(), VISITS_MAX
-
-
-def _offer_parked(tx: Transaction, operation: Claim, selection: _Selection) -> bool:
-    """Jobs that others set aside come first: they have waited longest."""
-    if not selection.has_parked:
-        return True
-    known = [task for (task,) in tx.fetch("parked_tasks") if task in operation.tasks]
-    for task in known:
-        for _, _, seq, queue in tx.fetch("parked_candidates", task, tx.now, selection.total):
-            if operation.queues is not None and queue not in operation.queues:
-                continue
-            if not selection.offer(seq, task, State.BLOCKED.value):
-                return False
-    return True
+        run_at, seq = rows[-1][RUN_AT], rows[-1][SEQ]
 
 
 def _park(tx: Transaction, seqs: list[int]) -> None:
@@ -144,21 +149,21 @@ def _park(tx: Transaction, seqs: list[int]) -> None:
         tx.note(Event.PARKED, (seq, claimed))
 
 
-def _take(tx: Transaction, instance: str, chosen: list[tuple[int, str, str]]) -> list[Claimed]:
+def _claim(tx: Transaction, instance: str, selection: _Selection) -> list[Claimed]:
     """Write the claim; the jobs in the order in which they were chosen."""
-    if not chosen:
+    rows = selection.parked + selection.queued
+    if not rows:
         return []
-    seqs = to_json([seq for seq, _, _ in chosen]).decode()
-    rows = {row[0]: row for row in tx.fetch("claim", instance, tx.now, seqs)}
-    jobs = []
-    fences: list[int] = []
-    moves: Counter[tuple[str, str, str]] = Counter()
-    for seq, state, task in chosen:
-        row = rows[seq]
-        jobs.append(Claimed._make(row))
-        fences += (seq, row[4])
-        moves[row[3], task, state] += 1
-    for (queue, task, state), count in moves.items():
-        tx.count_move(queue, task, state, State.RUNNING.value, count)
+    seqs = [row[SEQ] for row in rows]
+    tx.fetch("claim", instance, tx.now, to_json(seqs).decode())
+    fences = [0] * (2 * len(rows))
+    fences[::2] = seqs
+    fences[1::2] = [row[CLAIM] for row in rows]
     tx.note(Event.CLAIMED, fences)
-    return jobs
+    for chosen, state in (
+        (selection.parked, State.BLOCKED),
+        (selection.queued, State.QUEUED),
+    ):
+        for (queue, task), jobs in Counter([(row[QUEUE], row[TASK]) for row in chosen]).items():
+            tx.count_move(queue, task, state.value, State.RUNNING.value, jobs)
+    return [Claimed._make(row) for row in rows]

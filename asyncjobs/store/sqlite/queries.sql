@@ -64,13 +64,22 @@ levels (queue, priority) AS (
 )
 SELECT queue, priority FROM levels WHERE priority IS NOT NULL ORDER BY priority DESC;
 
--- claim_candidates: due jobs of one queue and priority, oldest due first, from a given place on,
--- but for tasks that have no room. The inner limit bounds how many of those are passed over.
-SELECT run_at, seq, task FROM (
-  SELECT run_at, seq, task FROM asyncjobs_jobs INDEXED BY asyncjobs_claimable
+-- claim_candidates: due jobs of one queue and priority as they will be when claimed, oldest due
+-- first, from a given place on, but for tasks that have no room; the inner limit bounds how many
+-- of those are passed over. Arguments and meta come as two lines of JSON, which holds no line
+-- break itself: one look at the payload instead of two.
+SELECT j.seq, j.id, j.task, j.queue, j.claim + 1, j.attempt + 1, j.crashes, j.snoozes, j.trigger,
+       j.tags, j.options,
+       (SELECT p.arguments || char(10) || ifnull(p.meta, '')
+        FROM asyncjobs_payloads AS p WHERE p.seq = j.seq),
+       j.run_at
+FROM (
+  SELECT seq, task FROM asyncjobs_jobs INDEXED BY asyncjobs_claimable
   WHERE state = 'queued' AND queue = ? AND priority = ? AND run_at <= ? AND (run_at, seq) > (?, ?)
   ORDER BY run_at, seq LIMIT ?
-) WHERE task NOT IN (SELECT value FROM json_each(?)) LIMIT ?;
+) AS c
+CROSS JOIN asyncjobs_jobs AS j ON j.seq = c.seq
+WHERE c.task NOT IN (SELECT value FROM json_each(?)) LIMIT ?;
 
 -- unstarted: how many jobs of each task wait, delayed ones included.
 SELECT task, state, sum(jobs) FROM asyncjobs_counts
@@ -91,8 +100,13 @@ WITH RECURSIVE tasks (task) AS (
 )
 SELECT task FROM tasks WHERE task IS NOT NULL;
 
--- parked_candidates: parked jobs of one task that may run, best first.
-SELECT priority, run_at, seq, queue FROM asyncjobs_jobs INDEXED BY asyncjobs_parked
+-- parked_candidates: the same for parked jobs of one task, best first.
+SELECT j.seq, j.id, j.task, j.queue, j.claim + 1, j.attempt + 1, j.crashes, j.snoozes, j.trigger,
+       j.tags, j.options,
+       (SELECT p.arguments || char(10) || ifnull(p.meta, '')
+        FROM asyncjobs_payloads AS p WHERE p.seq = j.seq),
+       j.run_at
+FROM asyncjobs_jobs AS j INDEXED BY asyncjobs_parked
 WHERE state = 'blocked' AND reason = 'unknown_task' AND task = ? AND run_at <= ?
 ORDER BY priority DESC, run_at LIMIT ?;
 
@@ -100,15 +114,12 @@ ORDER BY priority DESC, run_at LIMIT ?;
 UPDATE asyncjobs_jobs SET state = 'blocked', reason = 'unknown_task'
 WHERE seq IN (SELECT value FROM json_each(?)) RETURNING seq, claim, queue, task;
 
--- claim: takes the chosen jobs under a new fence. Arguments and meta come as two lines of JSON,
--- which holds no line break itself: one look at the payload instead of two.
+-- claim: takes the chosen jobs under a new fence. What it makes of them was read before, under the
+-- same lock: RETURNING it would cost as much as the update.
 UPDATE asyncjobs_jobs
 SET state = 'running', reason = NULL, instance = ?, claim = claim + 1, attempt = attempt + 1,
     started_at = ?, finished_at = NULL
-WHERE seq IN (SELECT value FROM json_each(?))
-RETURNING seq, id, task, queue, claim, attempt, crashes, snoozes, trigger, tags, options,
-  (SELECT p.arguments || char(10) || ifnull(p.meta, '')
-   FROM asyncjobs_payloads AS p WHERE p.seq = asyncjobs_jobs.seq);
+WHERE seq IN (SELECT value FROM json_each(?));
 
 -- complete: ends runs that returned, each under its fence. The plus keeps the planner on the seq.
 UPDATE asyncjobs_jobs SET state = 'completed', reason = NULL, finished_at = v.column3

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from itertools import chain
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -38,15 +37,19 @@ class Transaction:
         """The first column of the statement's only row."""
         return self.fetch(statement, *values)[0][0]
 
-    def write_rows(
-        self, statement: str, rows: Sequence[tuple[Any, ...]], *values: Any
-    ) -> list[Any]:
-        """Run a statement for many rows, in a few calls; ``values`` follow the rows' own."""
+    def write_rows(self, statement: str, values: list[Any], *more: Any) -> list[Any]:
+        """Run a statement for many rows, in a few calls, and fetch what it returns.
+
+        ``values`` holds the rows' values one after the other; ``more`` follows them in each call.
+        """
+        if not values:
+            return []
+        width = STATEMENTS.width(statement)
         answers: list[Any] = []
-        for start, end in chunks(len(rows)):
-            given = [*chain.from_iterable(rows[start:end]), *values]
+        for start, end in chunks(len(values) // width):
             text = STATEMENTS.rows(statement, end - start)
-            answers += self._connection.execute(text, given).fetchall()
+            given = values[start * width : end * width]
+            answers += self._connection.execute(text, [*given, *more]).fetchall()
         return answers
 
     def count(self, queue: str, task: str, state: str, change: int) -> None:
@@ -64,7 +67,8 @@ class Transaction:
         for task, state, written in self.fetch("unstarted"):
             jobs[task, state] = written
         for (_, task, state), change in self._counts.items():
-            jobs[task, state] += change
+            if state in ("queued", "blocked"):
+                jobs[task, state] += change
         return jobs
 
     def note(self, event: Event, fences: Iterable[int]) -> None:
@@ -76,13 +80,13 @@ class Transaction:
 
     def finish(self) -> None:
         """Write the journal and the counters; then the transaction may commit."""
-        changes = [(*key, jobs) for key, jobs in self._counts.items() if jobs]
-        if changes:
-            self.write_rows("add_counts", changes)
-        rows = [
-            (self.now, event.value, to_json(fences).decode())
-            for event, fences in self._journal
-            if fences
-        ]
-        if rows:
-            self.write_rows("add_journal", rows)
+        changes: list[Any] = []
+        for key, jobs in self._counts.items():
+            if jobs:
+                changes += (*key, jobs)
+        self.write_rows("add_counts", changes)
+        rows: list[Any] = []
+        for event, fences in self._journal:
+            if fences:
+                rows += (self.now, event.value, to_json(fences).decode())
+        self.write_rows("add_journal", rows)

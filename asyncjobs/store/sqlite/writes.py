@@ -33,25 +33,29 @@ from .transaction import Transaction, from_json, to_json
 _queue_and_task = attrgetter("queue", "task")
 
 
-def insert(tx: Transaction, operation: Insert) -> list[Accepted]:
+def insert(tx: Transaction, operation: Insert) -> list[Accepted | None]:
     """Enqueue: rows for the new, answers for what is there already."""
-    known = _existing(tx, operation.jobs)
+    jobs = operation.jobs
+    if not tx.careful and not any(job.key for job in jobs):
+        _insert_rows(tx, jobs)
+        return [None] * len(jobs)
+    known = _existing(tx, jobs)
     fresh: list[NewJob[Any]] = []
-    accepted = []
-    for job in operation.jobs:
+    accepted: list[Accepted | None] = []
+    for job in jobs:
         there = known.get(job.id) or (job.key and known.get((job.key, job.task)))
         if there:
             job_id, arguments = there
             conflict = arguments is not None and not _same(arguments, job.arguments)
-            accepted.append(Accepted(job_id, True, conflict))
+            accepted.append(Accepted(job_id, conflict))
             continue
         fresh.append(job)
-        accepted.append(Accepted(job.id, False))
+        accepted.append(None)
         if job.key:
             known[job.key, job.task] = (job.id, job.arguments)
         if tx.careful:
             known[job.id] = (job.id, None)
-    if fresh and not (operation.together and any(answer.conflict for answer in accepted)):
+    if fresh and not (operation.together and any(there and there.conflict for there in accepted)):
         _insert_rows(tx, fresh)
     return accepted
 
@@ -74,63 +78,76 @@ def _same(stored: str, given: str) -> bool:
     return stored == given or from_json(stored) == from_json(given)
 
 
-def _insert_rows(tx: Transaction, jobs: list[NewJob[Any]]) -> None:
+def _insert_rows(tx: Transaction, jobs: Sequence[NewJob[Any]]) -> None:
     first = tx.value("take_seqs", len(jobs))
     now = tx.now
-    rows, payloads, keys, tags = [], [], [], []
+    rows: list[Any] = []
+    payloads: list[Any] = []
+    keys: list[Any] = []
+    tags: list[Any] = []
     for seq, job in enumerate(jobs, first):
         run_at = job.run_at
         if run_at is None:
             run_at = now if job.delay is None else now + job.delay
         tags_json = to_json(job.tags).decode() if job.tags else None
-        rows.append((seq, job.id, job.task, job.queue, job.priority, run_at, job.created_at,
-                     job.max_crashes, job.key, job.trigger, tags_json, job.options))  # fmt: skip
+        rows += (seq, job.id, job.task, job.queue, job.priority, run_at, job.created_at,
+                 job.max_crashes, job.key, job.trigger, tags_json, job.options)  # fmt: skip
         if job.arguments != "{}" or job.meta:
-            payloads.append((seq, job.arguments, job.meta))
+            payloads += (seq, job.arguments, job.meta)
         if job.key:
-            keys.append((job.key, job.task, seq))
-        if job.tags:
-            tags += [(tag, seq) for tag in job.tags]
+            keys += (job.key, job.task, seq)
+        for tag in job.tags:
+            tags += (tag, seq)
     tx.write_rows("insert_jobs", rows)
-    for statement, some in (
-        ("insert_payloads", payloads),
-        ("insert_keys", keys),
-        ("insert_tags", tags),
-    ):
-        if some:
-            tx.write_rows(statement, some)
+    tx.write_rows("insert_payloads", payloads)
+    tx.write_rows("insert_keys", keys)
+    tx.write_rows("insert_tags", tags)
     for (queue, task), count in Counter(map(_queue_and_task, jobs)).items():
         tx.count(queue, task, State.QUEUED.value, count)
-    tx.note(Event.ENQUEUED, chain.from_iterable((row[0], 0) for row in rows))
+    fences = [0] * (2 * len(jobs))
+    fences[::2] = range(first, first + len(jobs))
+    tx.note(Event.ENQUEUED, fences)
 
 
 def report(tx: Transaction, operation: Report) -> list[str]:
     """End or requeue runs under their fences: ``done``, ``already`` or ``lost`` for each."""
-    transitions = operation.transitions
-    completed = [t for t in transitions if t.event is Event.COMPLETED]
-    done = _complete(tx, operation.instance, completed) if completed else set()
-    if len(completed) < len(transitions):
-        others = [t for t in transitions if t.event is not Event.COMPLETED]
+    completed: list[Any] = []
+    results: list[Any] = []
+    fences: list[int] = []
+    others = []
+    for t in operation.transitions:
+        if t.event is not Event.COMPLETED:
+            others.append(t)
+            continue
+        completed += (t.seq, t.claim, t.at)
+        fences += (t.seq, t.claim)
+        if t.result is not None:
+            results += (t.seq, t.result)
+    done = _complete(tx, operation.instance, completed, results, fences)
+    if others:
         done |= {row[0] for row in _move(tx, operation.instance, others)}
-    if len(done) == len(transitions):
-        return ["done"] * len(transitions)
+    if len(done) == len(operation.transitions):
+        return ["done"] * len(done)
     return [
-        "done" if t.seq in done else _why_refused(tx, operation.instance, t) for t in transitions
+        "done" if t.seq in done else _why_refused(tx, operation.instance, t)
+        for t in operation.transitions
     ]
 
 
-def _complete(tx: Transaction, instance: str, transitions: list[Transition]) -> set[int]:
-    rows = tx.write_rows("complete", [(t.seq, t.claim, t.at) for t in transitions], instance)
+def _complete(
+    tx: Transaction, instance: str, completed: list[Any], results: list[Any], fences: list[int]
+) -> set[int]:
+    rows = tx.write_rows("complete", completed, instance)
     done = {row[0] for row in rows}
+    if 2 * len(done) < len(fences):  # some were refused: leave them out
+        pairs = zip(fences[::2], fences[1::2], strict=True)
+        fences = [number for pair in pairs if pair[0] in done for number in pair]
+        pairs = zip(results[::2], results[1::2], strict=True)
+        results = [value for pair in pairs if pair[0] in done for value in pair]
     for (queue, task), jobs in Counter([row[1:] for row in rows]).items():
         tx.count_move(queue, task, State.RUNNING.value, State.COMPLETED.value, jobs)
-    landed = transitions if len(done) == len(transitions) else [
-        t for t in transitions if t.seq in done
-    ]  # fmt: skip
-    results = [(t.seq, t.result) for t in landed if t.result is not None]
-    if results:
-        tx.write_rows("insert_results", results)
-    tx.note(Event.COMPLETED, chain.from_iterable((t.seq, t.claim) for t in landed))
+    tx.write_rows("insert_results", results)
+    tx.note(Event.COMPLETED, fences)
     return done
 
 
@@ -142,20 +159,20 @@ def _move(
     ``rise`` is added to the claim number when somebody else than the run itself decides.
     """
     by_seq = {t.seq: t for t in transitions}
-    rows = tx.write_rows("move", [_move_values(t, rise) for t in transitions], instance)
-    attempts = []
+    values = list(chain.from_iterable(_move_values(t, rise) for t in transitions))
+    rows = tx.write_rows("move", values, instance)
+    attempts: list[Any] = []
     for seq, _, queue, task, attempt, claim_now, started_at, crashes in rows:
         t = by_seq[seq]
         tx.count_move(queue, task, State.RUNNING.value, t.state.value)
         tx.note(t.event, (seq, claim_now))
         if t.error is not None:
             number = attempt + t.uncharge
-            attempts.append((seq, t.claim, number, t.event.value, t.reason, instance, started_at,
-                             t.at, t.error.type, t.error.message, t.error.traceback))  # fmt: skip
+            attempts += (seq, t.claim, number, t.event.value, t.reason, instance, started_at,
+                         t.at, t.error.type, t.error.message, t.error.traceback)  # fmt: skip
             if number + crashes > ATTEMPT_ROWS_MAX:
                 tx.fetch("trim_attempts", seq, ATTEMPT_ROWS_MAX - 1)
-    if attempts:
-        tx.write_rows("insert_attempts", attempts)
+    tx.write_rows("insert_attempts", attempts)
     return rows
 
 
