@@ -99,6 +99,7 @@ def to_microseconds(seconds: float) -> int:
 # asking the system for each id costs as much as the rest of it.
 _random = Random(os.urandom(32))
 os.register_at_fork(after_in_child=lambda: _random.seed(os.urandom(32)))
+_getrandbits = _random.getrandbits
 
 
 def new_id(instant: int) -> str:
@@ -109,8 +110,7 @@ def new_id(instant: int) -> str:
     """
     milliseconds, rest = divmod(instant, 1000)
     high = (milliseconds << 16) | 0x7000 | (rest * 4096 // 1000)
-    low = _random.getrandbits(62) | 0x8000000000000000
-    text = f"{high:016x}{low:016x}"
+    text = (high << 64 | 0x8000000000000000 | _getrandbits(62)).to_bytes(16, "big").hex()
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 

@@ -45,7 +45,12 @@ class JobHandle(Generic[R]):
         if box.outcome is None and box.local and current_run.get(None) is None:
             # The way of most awaits, without a coroutine between the future and its awaiter.
             self._runner.engine()
-            yield from box.wait()
+            future = box.join()
+            try:
+                yield from future
+            except asyncio.CancelledError:
+                box.leave(future)
+                raise
             return self._value(self._known_outcome())
         value: R = yield from self.result().__await__()
         return value

@@ -18,7 +18,7 @@ SUMMARY_MAX = 200
 """Characters of an error's text that go into one line: a log record, an exception's message."""
 
 
-class NewJob(Struct, Generic[R_co], frozen=True, kw_only=True, gc=False):
+class NewJob(Struct, Generic[R_co], frozen=True, gc=False):
     """One job, checked and ready to be enqueued, as often as one likes: the id makes it one row.
 
     Made by ``task.job(...)`` or ``task.options(...).job(...)``.
@@ -102,6 +102,8 @@ class Transition(NamedTuple):
 
     seq: int
     claim: int
+    queue: str
+    task: str
     event: Event
     at: int
     run_at: int | None = None

@@ -224,20 +224,20 @@ class Task(Generic[P, R]):
             trigger = "api" if run is None else f"job:{run.job.id}"
         now = self._clock().now()
         return NewJob(
-            id=new_id(now),
-            task=self.name,
-            arguments=arguments,
-            queue=options.queue,
-            created_at=now,
-            run_at=options.run_at,
-            delay=options.delay,
-            priority=options.priority,
-            max_crashes=options.max_crashes,
-            key=options.key,
-            trigger=trigger,
-            tags=options.tags,
-            meta=options.meta,
-            options=options.stored,
+            new_id(now),
+            self.name,
+            arguments,
+            options.queue,
+            now,
+            options.run_at,
+            options.delay,
+            options.priority,
+            options.max_crashes,
+            options.key,
+            trigger,
+            options.tags,
+            options.meta,
+            options.stored,
         )
 
     def _clock(self) -> Clock:

@@ -39,6 +39,7 @@ class TaskCodec:
         self._stored = self._decoder(forbid_unknown_fields=False)
         self._names = tuple(self.signature.types)
         self._result = _decoder(self.signature.returns, task, "the return annotation")
+        self._takes_none = _allows_none(self._result)
 
     def _decoder(self, *, forbid_unknown_fields: bool) -> msgspec.json.Decoder[Any]:
         fields = [(name, kind | msgspec.UnsetType if _can_union(kind) else kind, UNSET)
@@ -117,6 +118,8 @@ class TaskCodec:
                 is over 16 MiB.
         """
         if value is None:
+            if self._takes_none:
+                return None
             encoded = b"null"
         else:
             try:
@@ -232,6 +235,13 @@ def _decoder(kind: Any, task: str, what: str) -> msgspec.json.Decoder[Any]:
         return msgspec.json.Decoder(kind, dec_hook=_from_plain)
     except TypeError as error:
         raise InvalidOption(f"{what} of task {task!r} cannot be checked: {error}") from error
+
+
+def _allows_none(decoder: msgspec.json.Decoder[Any]) -> bool:
+    try:
+        return decoder.decode(b"null") is None
+    except msgspec.ValidationError:
+        return False
 
 
 def _can_union(kind: Any) -> bool:

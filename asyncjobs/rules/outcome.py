@@ -23,6 +23,16 @@ class Run(Protocol):
         ...
 
     @property
+    def queue(self) -> str:
+        """Its queue."""
+        ...
+
+    @property
+    def task(self) -> str:
+        """Its task."""
+        ...
+
+    @property
     def attempt(self) -> int:
         """The charged attempt, from 1."""
         ...
@@ -81,9 +91,12 @@ def decide(
     Where somebody asked to cancel the job, only its completion comes before that.
     """
     if isinstance(happened, Returned):
-        return Transition(run.seq, run.claim, Event.COMPLETED, now, result=happened.result)
+        return Transition(
+            run.seq, run.claim, run.queue, run.task, Event.COMPLETED, now, None, None, False,
+            happened.result,
+        )  # fmt: skip
     if cancel_requested:
-        return Transition(run.seq, run.claim, Event.CANCELLED, now, reason="user")
+        return _transition(run, Event.CANCELLED, now, reason="user")
     match happened:
         case Raised(error, retry_in, reason):
             return _after_error(run, error, retry_in, reason, now)
@@ -91,13 +104,13 @@ def decide(
             due = now + to_microseconds(seconds)
             return _back_to_queue(run, Event.SNOOZED, now, run_at=due, reason="snooze")
         case Cancelled(reason):
-            return Transition(run.seq, run.claim, Event.CANCELLED, now, reason=reason)
+            return _transition(run, Event.CANCELLED, now, reason=reason)
         case Released(reason):
             return _back_to_queue(run, Event.RELEASED, now, run_at=now, reason=reason)
         case Crashed(detail, crashes, max_crashes):
             error = ErrorRecord("asyncjobs.JobCrashed", detail)
             if crashes + 1 >= max_crashes:
-                return Transition(run.seq, run.claim, Event.FAILED, now, reason="crash",
+                return _transition(run, Event.FAILED, now, reason="crash",
                                   uncharge=True, error=error)  # fmt: skip
             return _back_to_queue(
                 run, Event.RESCUED, now, run_at=now, reason="crash", error=error
@@ -110,16 +123,31 @@ def _after_error(
     if retry_in is None:
         if reason == "error" and run.attempt > 1:
             reason = "retries_exhausted"
-        return Transition(run.seq, run.claim, Event.FAILED, now, reason=reason, error=error)
+        return _transition(run, Event.FAILED, now, reason=reason, error=error)
     due = now + to_microseconds(retry_in)
-    return Transition(
-        run.seq, run.claim, Event.RETRYING, now, run_at=due, reason=reason, error=error
+    return _transition(
+        run, Event.RETRYING, now, run_at=due, reason=reason, error=error
     )
 
 
 def _back_to_queue(
     run: Run, event: Event, now: int, *, run_at: int, reason: str, error: ErrorRecord | None = None
 ) -> Transition:
+    return _transition(
+        run, event, now, run_at=run_at, reason=reason, uncharge=True, error=error
+    )
+
+
+def _transition(
+    run: Run,
+    event: Event,
+    now: int,
+    *,
+    run_at: int | None = None,
+    reason: str | None = None,
+    uncharge: bool = False,
+    error: ErrorRecord | None = None,
+) -> Transition:
     return Transition(
-        run.seq, run.claim, event, now, run_at=run_at, reason=reason, uncharge=True, error=error
+        run.seq, run.claim, run.queue, run.task, event, now, run_at, reason, uncharge, None, error
     )

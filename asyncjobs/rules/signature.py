@@ -59,6 +59,8 @@ class Signature:
         Raises:
             InvalidArguments: too many, missing, unknown or doubled arguments.
         """
+        if not args and not kwargs and not self._required:
+            return {}
         bound = dict(zip(self._positional, args, strict=False))
         if len(args) > len(self._positional):
             if self._rest is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 
 from ..records import Outcome
 
@@ -25,21 +25,33 @@ class Mailbox:
         """The exception itself, when the job raised it in this process."""
         self.local = local
         """True when this process accepted the job, so that its end cannot have been missed."""
-        self.waiters: list[asyncio.Future[None]] = []
+        self.waiters: Sequence[asyncio.Future[None]] = ()
 
     def wait(self) -> Generator[asyncio.Future[None], None, None]:
         """Return once the outcome is there. Cancelling leaves the job alone."""
         if self.outcome is not None:
             return
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.waiters.append(future)
+        future = self.join()
         try:
             yield from future
         except asyncio.CancelledError:
-            self.waiters = [waiter for waiter in self.waiters if waiter is not future]
+            self.leave(future)
             raise
 
     __await__ = wait
+
+    def join(self) -> asyncio.Future[None]:
+        """One more waiter: the future that the outcome resolves."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if isinstance(self.waiters, list):
+            self.waiters.append(future)
+        else:
+            self.waiters = [future]
+        return future
+
+    def leave(self, future: asyncio.Future[None]) -> None:
+        """One waiter less."""
+        self.waiters = [waiter for waiter in self.waiters if waiter is not future]
 
     def deliver(self, outcome: Outcome, cause: BaseException | None = None) -> None:
         """Put the outcome in and wake everybody."""
@@ -52,7 +64,7 @@ class Mailbox:
         self._wake(error)
 
     def _wake(self, error: BaseException | None) -> None:
-        waiters, self.waiters = self.waiters, []
+        waiters, self.waiters = self.waiters, ()
         for waiter in waiters:
             if waiter.done():
                 continue

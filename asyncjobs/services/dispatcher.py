@@ -122,13 +122,12 @@ class Dispatcher:
         self._due = False
         self._waiting = result.waiting
         for job in result.jobs:
-            run = Run(job, self._tasks[job.task], self)
-            executor = run.task.executor
-            self._room[executor] -= 1
-            self._runs[job.seq] = run
+            task = self._tasks[job.task]
+            self._runs[job.seq] = run = Run(job, task, self)
+            self._room[task.executor] -= 1
             if run.timeout is not None:
                 run.timer = self._loop.call_later(run.timeout, self._time_out, run)
-            self._executors[executor].start(run)
+            self._executors[task.executor].start(run)
         self.tally.started += len(result.jobs)
         if self._timer is not None:
             self._timer.cancel()

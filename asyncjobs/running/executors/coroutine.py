@@ -21,8 +21,12 @@ class CoroutineExecutor:
 
     def start(self, run: Run) -> None:
         """Start the job's asyncio task. The run holds it, so that it cannot be collected."""
-        run.asyncio_task = self._loop.create_task(
-            self._execute(run), context=self._setting.new_context()
+        # Not ``loop.create_task``: it would make up a name first, which costs a fifth of the task.
+        run.asyncio_task = asyncio.Task(
+            self._execute(run),
+            loop=self._loop,
+            name=run.task.name,
+            context=self._setting.new_context(),
         )
 
     def interrupt(self, run: Run) -> None:

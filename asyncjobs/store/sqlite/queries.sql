@@ -125,8 +125,11 @@ WHERE seq IN (SELECT value FROM json_each(?));
 UPDATE asyncjobs_jobs SET state = 'completed', reason = NULL, finished_at = v.column3
 FROM (VALUES {rows:3}) AS v
 WHERE asyncjobs_jobs.seq = v.column1 AND asyncjobs_jobs.claim = v.column2
-  AND asyncjobs_jobs.instance = ? AND +asyncjobs_jobs.state = 'running'
-RETURNING seq, queue, task;
+  AND asyncjobs_jobs.instance = ? AND +asyncjobs_jobs.state = 'running';
+
+-- still_running: which of the runs [seq, ...] an instance may still end, and under which claim.
+SELECT seq, claim FROM asyncjobs_jobs
+WHERE seq IN (SELECT value FROM json_each(?)) AND instance = ? AND +state = 'running';
 
 -- move: every other transition of a run, under its fence. Columns: seq, claim, state, reason,
 -- run_at, finished_at, attempts given back, crashes, snoozes, rise of the claim number.
@@ -204,7 +207,7 @@ DELETE FROM asyncjobs_journal WHERE position IN (
 );
 
 -- running_of: what one instance is said to run.
-SELECT seq, claim, attempt, crashes, max_crashes, cancel_reason IS NOT NULL
+SELECT seq, claim, queue, task, attempt, crashes, max_crashes, cancel_reason IS NOT NULL
 FROM asyncjobs_jobs INDEXED BY asyncjobs_running
 WHERE state = 'running' AND instance = ? LIMIT ?;
 

@@ -17,7 +17,7 @@ from . import reads
 from .check import violations
 from .connection import CHECKPOINT_PAGES, Connection, connect, set_up
 from .migrate import check_version, migrate
-from .transaction import STATEMENTS, Transaction
+from .transaction import STATEMENTS, Transaction, TryCarefully
 from .writes import WRITES
 
 MEMORY = ":memory:"
@@ -123,8 +123,9 @@ class SQLiteStore:
             self._allow_checkpoints(connection, held or self._turn is None)
             try:
                 return self._attempt(operations, connection, careful=False)
-            except sqlite3.IntegrityError:
-                # An id that is there already: rare, so only the second try looks for it.
+            except (sqlite3.IntegrityError, TryCarefully):
+                # An id that is there already, a fence that no longer holds: rare, so only the
+                # second try looks for them.
                 return self._attempt(operations, connection, careful=True)
         finally:
             if held and self._turn is not None:

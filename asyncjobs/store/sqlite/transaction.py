@@ -18,13 +18,17 @@ to_json = msgspec.json.Encoder().encode
 from_json = msgspec.json.Decoder().decode
 
 
+class TryCarefully(Exception):  # noqa: N818 - not an error
+    """The first try trusted that nothing stands in the way, and something does: begin again."""
+
+
 class Transaction:
     """One open write transaction. Collects what goes to the journal and the counters."""
 
     def __init__(self, connection: sqlite3.Connection, now: int, *, careful: bool) -> None:
         self.now = now
         self.careful = careful
-        """True on the second try: the first met an id that is there already."""
+        """True on the second try: look for what stands in the way, one by one."""
         self._connection = connection
         self._counts: defaultdict[tuple[str, str, str], int] = defaultdict(int)
         self._journal: list[tuple[Event, list[int]]] = []
@@ -51,6 +55,19 @@ class Transaction:
             given = values[start * width : end * width]
             answers += self._connection.execute(text, [*given, *more]).fetchall()
         return answers
+
+    def change_rows(self, statement: str, values: list[Any], *more: Any) -> None:
+        """Run an UPDATE for many rows that all must be there.
+
+        Raises:
+            TryCarefully: some are not.
+        """
+        width = STATEMENTS.width(statement)
+        for start, end in chunks(len(values) // width):
+            text = STATEMENTS.rows(statement, end - start)
+            given = values[start * width : end * width]
+            if self._connection.execute(text, [*given, *more]).rowcount != end - start:
+                raise TryCarefully
 
     def count(self, queue: str, task: str, state: str, change: int) -> None:
         """Note that ``change`` more jobs (fewer if negative) are in ``state``."""

@@ -28,7 +28,7 @@ from ..base import (
     Rescued,
 )
 from .claiming import claim
-from .transaction import Transaction, from_json, to_json
+from .transaction import Transaction, TryCarefully, from_json, to_json
 
 _queue_and_task = attrgetter("queue", "task")
 
@@ -111,44 +111,44 @@ def _insert_rows(tx: Transaction, jobs: Sequence[NewJob[Any]]) -> None:
 
 def report(tx: Transaction, operation: Report) -> list[str]:
     """End or requeue runs under their fences: ``done``, ``already`` or ``lost`` for each."""
-    completed: list[Any] = []
-    results: list[Any] = []
-    fences: list[int] = []
-    others = []
-    for t in operation.transitions:
-        if t.event is not Event.COMPLETED:
-            others.append(t)
-            continue
-        completed += (t.seq, t.claim, t.at)
-        fences += (t.seq, t.claim)
-        if t.result is not None:
-            results += (t.seq, t.result)
-    done = _complete(tx, operation.instance, completed, results, fences)
-    if others:
-        done |= {row[0] for row in _move(tx, operation.instance, others)}
-    if len(done) == len(operation.transitions):
-        return ["done"] * len(done)
+    transitions = operation.transitions
+    # The first try trusts that every fence holds, and counts; the careful one looks first.
+    if tx.careful:
+        transitions = _fenced(tx, operation)
+    completed = [t for t in transitions if t.event is Event.COMPLETED]
+    others = [t for t in transitions if t.event is not Event.COMPLETED]
+    _complete(tx, operation.instance, completed)
+    _move(tx, operation.instance, others)
+    if len(transitions) == len(operation.transitions):
+        return ["done"] * len(transitions)
+    done = {t.seq for t in transitions}
     return [
         "done" if t.seq in done else _why_refused(tx, operation.instance, t)
         for t in operation.transitions
     ]
 
 
-def _complete(
-    tx: Transaction, instance: str, completed: list[Any], results: list[Any], fences: list[int]
-) -> set[int]:
-    rows = tx.write_rows("complete", completed, instance)
-    done = {row[0] for row in rows}
-    if 2 * len(done) < len(fences):  # some were refused: leave them out
-        pairs = zip(fences[::2], fences[1::2], strict=True)
-        fences = [number for pair in pairs if pair[0] in done for number in pair]
-        pairs = zip(results[::2], results[1::2], strict=True)
-        results = [value for pair in pairs if pair[0] in done for value in pair]
-    for (queue, task), jobs in Counter([row[1:] for row in rows]).items():
-        tx.count_move(queue, task, State.RUNNING.value, State.COMPLETED.value, jobs)
+def _fenced(tx: Transaction, operation: Report) -> list[Transition]:
+    """The transitions whose fence holds."""
+    seqs = to_json([t.seq for t in operation.transitions]).decode()
+    running = dict(tx.fetch("still_running", seqs, operation.instance))
+    return [t for t in operation.transitions if running.get(t.seq) == t.claim]
+
+
+def _complete(tx: Transaction, instance: str, transitions: list[Transition]) -> None:
+    values: list[Any] = []
+    results: list[Any] = []
+    fences: list[int] = []
+    for t in transitions:
+        values += (t.seq, t.claim, t.at)
+        fences += (t.seq, t.claim)
+        if t.result is not None:
+            results += (t.seq, t.result)
+    tx.change_rows("complete", values, instance)
     tx.write_rows("insert_results", results)
     tx.note(Event.COMPLETED, fences)
-    return done
+    for (queue, task), jobs in Counter(map(_queue_and_task, transitions)).items():
+        tx.count_move(queue, task, State.RUNNING.value, State.COMPLETED.value, jobs)
 
 
 def _move(
@@ -161,6 +161,8 @@ def _move(
     by_seq = {t.seq: t for t in transitions}
     values = list(chain.from_iterable(_move_values(t, rise) for t in transitions))
     rows = tx.write_rows("move", values, instance)
+    if len(rows) < len(transitions):
+        raise TryCarefully
     attempts: list[Any] = []
     for seq, _, queue, task, attempt, claim_now, started_at, crashes in rows:
         t = by_seq[seq]
@@ -284,6 +286,8 @@ class _Orphan(NamedTuple):
 
     seq: int
     claim: int
+    queue: str
+    task: str
     attempt: int
     crashes: int
     max_crashes: int
