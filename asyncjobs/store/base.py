@@ -62,6 +62,17 @@ class ClaimResult(NamedTuple):
     """When the next delayed job falls due; only known when the claim saw all that is due."""
 
 
+class InsertAndClaim(Struct, frozen=True):
+    """Enqueue jobs, then claim. Result: the results of both, as a pair.
+
+    The same as one after the other, but an engine may start new jobs directly when nothing else
+    waits, instead of queueing and claiming them.
+    """
+
+    insert: Insert
+    claim: Claim
+
+
 class Cancel(Struct, frozen=True):
     """Cancel jobs by id. Result: a list of ``CancelResult``, one an id.
 
@@ -148,7 +159,7 @@ class Prune(Struct, frozen=True):
 
 
 Operation = (
-    Insert | Report | Claim | Cancel | Requeue | Delete | Rescue | Disown | Join | Leave | Prune
+    Insert | InsertAndClaim | Report | Claim | Cancel | Requeue | Delete | Rescue | Disown | Join | Leave | Prune
 )
 
 

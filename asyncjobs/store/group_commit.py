@@ -20,7 +20,16 @@ from typing import Any, Generic, Protocol, TypeVar
 from ..errors import AsyncJobsError, StoreBusy, StoreError
 from ..records import Accepted, NewJob, Transition
 from ..rules.limits import FLUSH_BYTES_MAX, FLUSH_ROWS_MAX
-from .base import Claim, ClaimResult, Disown, Insert, Operation, Report, Store
+from .base import (
+    Claim,
+    ClaimResult,
+    Disown,
+    Insert,
+    InsertAndClaim,
+    Operation,
+    Report,
+    Store,
+)
 
 BUSY_SECONDS = 5.0
 """How long an enqueue waits for another program's write lock."""
@@ -77,8 +86,12 @@ class _Batch(Generic[RunT]):
             operations.append(self.disown)
         operations += [operation for operation, _ in self.operations]
         if self.inserts:
-            operations.append(Insert([job for job, _ in self.inserts]))
-        if self.claim is not None:
+            insert = Insert([job for job, _ in self.inserts])
+            if self.claim is None:
+                operations.append(insert)
+            else:
+                operations.append(InsertAndClaim(insert, self.claim))
+        elif self.claim is not None:
             operations.append(self.claim)
         return operations
 
@@ -281,12 +294,18 @@ class GroupCommit(Generic[RunT]):
             self.look()
         for _, future in batch.operations:
             _resolve(future, next(answers))
-        if batch.inserts:
-            for (_, future), accepted in zip(batch.inserts, next(answers), strict=True):
-                if not future.done():
-                    future.set_result(accepted)
-        if batch.claim is not None and self._source is not None:
-            self._source.claimed(next(answers))
+        inserted, claimed = [], None
+        if batch.inserts and batch.claim is not None:
+            inserted, claimed = next(answers)
+        elif batch.inserts:
+            inserted = next(answers)
+        elif batch.claim is not None:
+            claimed = next(answers)
+        for (_, future), accepted in zip(batch.inserts, inserted, strict=True):
+            if not future.done():  # its awaiter may have been cancelled
+                future.set_result(accepted)
+        if claimed is not None and self._source is not None:
+            self._source.claimed(claimed)
 
     async def _replay(self, batch: _Batch[RunT], error: Exception) -> None:
         """One operation is bad: run each by itself, so that only that one fails."""

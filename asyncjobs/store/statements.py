@@ -40,8 +40,8 @@ class Statements:
         return self.text[name]
 
     def width(self, name: str) -> int:
-        """How many values a row of the statement has."""
-        return self._widths[name]
+        """How many values a row of the statement has; 0 when it is for one row."""
+        return self._widths.get(name, 0)
 
     def rows(self, name: str, count: int) -> str:
         """The statement ``name`` for ``count`` rows."""
@@ -51,7 +51,7 @@ class Statements:
             return self._write_rows(name, count)
 
     def _write_rows(self, name: str, count: int) -> str:
-        row = f"({','.join('?' * self._widths[name])})"
+        row = f"({','.join('?' * self.width(name))})"
         written = _ROWS.sub(",".join([row] * count), self.text[name])
         self._rows[name, count] = written
         return written

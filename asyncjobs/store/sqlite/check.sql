@@ -50,9 +50,9 @@ LIMIT 5;
 -- counters: the counter rows say what the table holds
 SELECT queue || ' ' || task || ' ' || state FROM (
   SELECT queue, task, state, count(*) AS jobs FROM asyncjobs_jobs GROUP BY queue, task, state
-  UNION ALL SELECT queue, task, state, -jobs FROM asyncjobs_counts
+  UNION ALL SELECT queue, task, state, -jobs FROM asyncjobs_counts WHERE queue <> ''
 ) GROUP BY queue, task, state HAVING sum(jobs) <> 0 LIMIT 5;
 
 -- seqs: no job has a seq that is still to be given out
 SELECT id FROM asyncjobs_jobs
-WHERE seq >= (SELECT value FROM asyncjobs_meta WHERE name = 'next_seq') LIMIT 5;
+WHERE seq > (SELECT jobs FROM asyncjobs_counts WHERE state = 'accepted' AND queue = '') LIMIT 5;

@@ -85,8 +85,9 @@ def _run_migration(connection: sqlite3.Connection, number: int, sql: str) -> Non
     if number == 1:
         connection.executemany(
             "INSERT INTO asyncjobs_meta (name, value) VALUES (?, ?)",
-            [("database_id", secrets.token_hex(8)), ("next_seq", 1), ("schema_version", 0)],
+            [("database_id", secrets.token_hex(8)), ("schema_version", 0)],
         )
+        connection.execute("INSERT INTO asyncjobs_counts VALUES ('', '', 'accepted', 0)")
     connection.execute(
         "UPDATE asyncjobs_meta SET value = ? WHERE name = 'schema_version'", (number,)
     )

@@ -1,13 +1,20 @@
 -- Every statement of the SQLite engine but the listings' filters. A head is a name and a purpose;
 -- {rows:N} stands for a list of tuples of N values.
 
--- take_seqs: hands out a range of seqs that nobody ever gets again.
-UPDATE asyncjobs_meta SET value = value + ?1 WHERE name = 'next_seq' RETURNING value - ?1;
+-- take_seqs: hands out a range of seqs that nobody ever gets again; answers with the last.
+UPDATE asyncjobs_counts SET jobs = jobs + ?
+WHERE queue = '' AND task = '' AND state = 'accepted' RETURNING jobs;
 
 -- insert_jobs: the rows of new jobs.
 INSERT INTO asyncjobs_jobs
   (seq, id, task, queue, priority, run_at, created_at, max_crashes, key, trigger, tags, options)
 VALUES {rows:12};
+
+-- insert_running: the rows of new jobs that start at once, since nothing else waits.
+INSERT INTO asyncjobs_jobs
+  (seq, id, task, queue, priority, run_at, created_at, max_crashes, key, trigger, tags, options,
+   state, instance, claim, attempt, started_at)
+VALUES {rows:17};
 
 -- insert_payloads: arguments and meta of those that have any.
 INSERT INTO asyncjobs_payloads (seq, arguments, meta) VALUES {rows:3};
@@ -127,6 +134,10 @@ FROM (VALUES {rows:3}) AS v
 WHERE asyncjobs_jobs.seq = v.column1 AND asyncjobs_jobs.claim = v.column2
   AND asyncjobs_jobs.instance = ? AND +asyncjobs_jobs.state = 'running';
 
+-- complete_one: the same for one run, without the cost of a table of one row.
+UPDATE asyncjobs_jobs SET state = 'completed', reason = NULL, finished_at = ?3
+WHERE seq = ?1 AND claim = ?2 AND instance = ?4 AND +state = 'running';
+
 -- still_running: which of the runs [seq, ...] an instance may still end, and under which claim.
 SELECT seq, claim FROM asyncjobs_jobs
 WHERE seq IN (SELECT value FROM json_each(?)) AND instance = ? AND +state = 'running';
@@ -201,10 +212,11 @@ DELETE FROM asyncjobs_tags WHERE tag = ? AND seq = ?;
 SELECT seq FROM asyncjobs_jobs INDEXED BY asyncjobs_finished
 WHERE state = ? AND finished_at IS NOT NULL AND finished_at < ? ORDER BY finished_at LIMIT ?;
 
--- prune_journal: events past their time, oldest first.
+-- prune_journal: events past their time, oldest first. The last row stays, or its position would be
+-- given out again.
 DELETE FROM asyncjobs_journal WHERE position IN (
   SELECT position FROM asyncjobs_journal WHERE at < ? ORDER BY position LIMIT ?
-);
+) AND position < (SELECT max(position) FROM asyncjobs_journal);
 
 -- running_of: what one instance is said to run.
 SELECT seq, claim, queue, task, attempt, crashes, max_crashes, cancel_reason IS NOT NULL
@@ -273,4 +285,4 @@ WHERE j.id = ? ORDER BY a.claim;
 
 -- count: how many jobs, from the counters.
 SELECT ifnull(sum(jobs), 0) FROM asyncjobs_counts
-WHERE state = ifnull(?, state) AND queue = ifnull(?, queue) AND task = ifnull(?, task);
+WHERE queue <> '' AND state = ifnull(?, state) AND queue = ifnull(?, queue) AND task = ifnull(?, task);

@@ -62,8 +62,8 @@ class Transaction:
         Raises:
             TryCarefully: some are not.
         """
-        width = STATEMENTS.width(statement)
-        for start, end in chunks(len(values) // width):
+        width = STATEMENTS.width(statement) or len(values)
+        for start, end in chunks(len(values) // width if values else 0):
             text = STATEMENTS.rows(statement, end - start)
             given = values[start * width : end * width]
             if self._connection.execute(text, [*given, *more]).rowcount != end - start:

@@ -8,7 +8,7 @@ from itertools import chain
 from operator import attrgetter
 from typing import Any, NamedTuple
 
-from ...records import Accepted, NewJob, Outcome, Transition
+from ...records import Accepted, Claimed, NewJob, Outcome, Transition
 from ...rules.limits import ATTEMPT_ROWS_MAX
 from ...rules.outcome import Crashed, Released, decide
 from ...states import FINISHED, MOVES, Event, State
@@ -16,9 +16,11 @@ from ..base import (
     Cancel,
     CancelResult,
     Claim,
+    ClaimResult,
     Delete,
     Disown,
     Insert,
+    InsertAndClaim,
     Join,
     Leave,
     Prune,
@@ -35,10 +37,48 @@ _queue_and_task = attrgetter("queue", "task")
 
 def insert(tx: Transaction, operation: Insert) -> list[Accepted | None]:
     """Enqueue: rows for the new, answers for what is there already."""
+    accepted, fresh = _sort_out(tx, operation)
+    if fresh:
+        _insert_rows(tx, fresh)
+    return accepted
+
+
+def insert_and_claim(
+    tx: Transaction, operation: InsertAndClaim
+) -> tuple[list[Accepted | None], ClaimResult]:
+    """Enqueue, and start what can be started: directly when nothing else waits."""
+    accepted, fresh = _sort_out(tx, operation.insert)
+    wanted = operation.claim
+    if any(jobs > 0 for jobs in tx.unstarted().values()) or not _all_start(fresh, wanted):
+        if fresh:
+            _insert_rows(tx, fresh)
+        return accepted, claim(tx, wanted)
+    claimed = _insert_rows(tx, fresh, wanted.instance) if fresh else []
+    return accepted, ClaimResult(claimed, frozenset(), None)
+
+
+def _all_start(jobs: Sequence[NewJob[Any]], wanted: Claim) -> bool:
+    """Whether every one of these could be claimed at once, in the order given."""
+    room = dict(wanted.room)
+    for job in jobs:
+        executor = wanted.tasks.get(job.task)
+        if executor is None or room.get(executor, 0) <= 0 or job.priority != jobs[0].priority:
+            return False
+        if job.run_at is not None or job.delay:
+            return False
+        if wanted.queues is not None and job.queue not in wanted.queues:
+            return False
+        room[executor] -= 1
+    return True
+
+
+def _sort_out(
+    tx: Transaction, operation: Insert
+) -> tuple[list[Accepted | None], Sequence[NewJob[Any]]]:
+    """Answers to all jobs, and those that need a row."""
     jobs = operation.jobs
     if not tx.careful and not any(job.key for job in jobs):
-        _insert_rows(tx, jobs)
-        return [None] * len(jobs)
+        return [None] * len(jobs), jobs
     known = _existing(tx, jobs)
     fresh: list[NewJob[Any]] = []
     accepted: list[Accepted | None] = []
@@ -55,9 +95,9 @@ def insert(tx: Transaction, operation: Insert) -> list[Accepted | None]:
             known[job.key, job.task] = (job.id, job.arguments)
         if tx.careful:
             known[job.id] = (job.id, None)
-    if fresh and not (operation.together and any(there and there.conflict for there in accepted)):
-        _insert_rows(tx, fresh)
-    return accepted
+    if operation.together and any(there and there.conflict for there in accepted):
+        return accepted, []
+    return accepted, fresh
 
 
 def _existing(tx: Transaction, jobs: Sequence[NewJob[Any]]) -> dict[Any, tuple[str, str | None]]:
@@ -78,13 +118,17 @@ def _same(stored: str, given: str) -> bool:
     return stored == given or from_json(stored) == from_json(given)
 
 
-def _insert_rows(tx: Transaction, jobs: Sequence[NewJob[Any]]) -> None:
-    first = tx.value("take_seqs", len(jobs))
+def _insert_rows(
+    tx: Transaction, jobs: Sequence[NewJob[Any]], instance: str | None = None
+) -> list[Claimed]:
+    """Write new jobs: queued, or running under ``instance``, which gets them as claimed."""
+    first = tx.value("take_seqs", len(jobs)) - len(jobs) + 1
     now = tx.now
     rows: list[Any] = []
     payloads: list[Any] = []
     keys: list[Any] = []
     tags: list[Any] = []
+    claimed = []
     for seq, job in enumerate(jobs, first):
         run_at = job.run_at
         if run_at is None:
@@ -92,21 +136,32 @@ def _insert_rows(tx: Transaction, jobs: Sequence[NewJob[Any]]) -> None:
         tags_json = to_json(job.tags).decode() if job.tags else None
         rows += (seq, job.id, job.task, job.queue, job.priority, run_at, job.created_at,
                  job.max_crashes, job.key, job.trigger, tags_json, job.options)  # fmt: skip
+        payload = None
         if job.arguments != "{}" or job.meta:
             payloads += (seq, job.arguments, job.meta)
+            payload = f"{job.arguments}\n{job.meta or ''}"
         if job.key:
             keys += (job.key, job.task, seq)
         for tag in job.tags:
             tags += (tag, seq)
-    tx.write_rows("insert_jobs", rows)
+        if instance is not None:
+            rows += ("running", instance, 1, 1, now)
+            claimed.append(Claimed(seq, job.id, job.task, job.queue, 1, 1, 0, 0, job.trigger,
+                                   tags_json, job.options, payload, run_at))  # fmt: skip
+    tx.write_rows("insert_jobs" if instance is None else "insert_running", rows)
     tx.write_rows("insert_payloads", payloads)
     tx.write_rows("insert_keys", keys)
     tx.write_rows("insert_tags", tags)
+    state = State.QUEUED if instance is None else State.RUNNING
     for (queue, task), count in Counter(map(_queue_and_task, jobs)).items():
-        tx.count(queue, task, State.QUEUED.value, count)
+        tx.count(queue, task, state.value, count)
     fences = [0] * (2 * len(jobs))
     fences[::2] = range(first, first + len(jobs))
     tx.note(Event.ENQUEUED, fences)
+    if instance is not None:
+        fences[1::2] = [1] * len(jobs)
+        tx.note(Event.CLAIMED, fences)
+    return claimed
 
 
 def report(tx: Transaction, operation: Report) -> list[str]:
@@ -144,7 +199,7 @@ def _complete(tx: Transaction, instance: str, transitions: list[Transition]) -> 
         fences += (t.seq, t.claim)
         if t.result is not None:
             results += (t.seq, t.result)
-    tx.change_rows("complete", values, instance)
+    tx.change_rows("complete" if len(transitions) > 1 else "complete_one", values, instance)
     tx.write_rows("insert_results", results)
     tx.note(Event.COMPLETED, fences)
     for (queue, task), jobs in Counter(map(_queue_and_task, transitions)).items():
@@ -352,6 +407,7 @@ def _seqs(rows: Iterable[Any]) -> str:
 
 WRITES: dict[type, Callable[[Transaction, Any], Any]] = {
     Insert: insert,
+    InsertAndClaim: insert_and_claim,
     Report: report,
     Claim: claim,
     Cancel: cancel,

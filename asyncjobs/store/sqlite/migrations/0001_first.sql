@@ -1,7 +1,7 @@
 -- The first schema. Every migration is one file, run in one transaction with the rise of the
 -- version; a fresh database runs them all, so fresh equals migrated by construction.
 
--- Facts about the file itself: schema_version, database_id, and next_seq (seqs are never reused).
+-- Facts about the file itself: schema_version, database_id.
 CREATE TABLE asyncjobs_meta (
   name  TEXT PRIMARY KEY,
   value NOT NULL
@@ -94,7 +94,9 @@ CREATE TABLE asyncjobs_attempts (
   PRIMARY KEY (seq, claim)
 );
 
--- Jobs by queue, task and state: one delta each per transaction, so that counting is free.
+-- Jobs by queue, task and state: one delta each per transaction, so that counting is free. The row
+-- ('', '', 'accepted') counts the jobs ever accepted, which is the last seq given out: no seq is
+-- used twice, and no further page is written to see to it.
 CREATE TABLE asyncjobs_counts (
   queue TEXT    NOT NULL,
   task  TEXT    NOT NULL,
@@ -105,7 +107,7 @@ CREATE TABLE asyncjobs_counts (
 
 -- What happened, in commit order: one row per transaction and kind, [seq, claim, seq, claim, ...].
 CREATE TABLE asyncjobs_journal (
-  position INTEGER PRIMARY KEY AUTOINCREMENT,
+  position INTEGER PRIMARY KEY,
   at       INTEGER NOT NULL,
   kind     TEXT    NOT NULL,
   jobs     TEXT    NOT NULL
