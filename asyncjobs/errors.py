@@ -239,7 +239,7 @@ class ResultGone(JobError):
     """The job's row is not in the database: pruned by retention, deleted, or never there."""
 
 
-class JobSignal(Exception):  # noqa: N818 - a message to the runner, not an error
+class JobSignal(Exception):
     """What a job may raise to say something other than "it failed"."""
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import AsyncIterator
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from .clock import to_instant
 from .errors import IllegalMove, UnknownJob
@@ -27,7 +28,8 @@ class Count(int):
 
     exact: bool
 
-    def __new__(cls, jobs: int, *, exact: bool = True) -> Count:
+    def __new__(cls, jobs: int, *, exact: bool = True) -> Self:
+        """``jobs``, counted to the end or not."""
         count = super().__new__(cls, jobs)
         count.exact = exact
         return count
@@ -129,7 +131,7 @@ class Registry:
             return Count(min(jobs, DERIVED_COUNT_MAX), exact=jobs <= DERIVED_COUNT_MAX)
         return Count(await store.count(state=state, queue=queue, task=task))
 
-    async def attempts(self, job_id: str) -> list[Attempt]:
+    async def attempts(self, job_id: str) -> builtins.list[Attempt]:
         """A job's runs, oldest first: those that failed or crashed, and the last one.
 
         Raises:
@@ -140,7 +142,7 @@ class Registry:
             raise _unknown(job_id)
         return runs
 
-    async def check(self) -> list[Violation]:
+    async def check(self) -> builtins.list[Violation]:
         """Check every invariant of the database; an empty list when all is well.
 
         Reads the whole database once, about a second for 100,000 jobs.

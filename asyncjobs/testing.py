@@ -7,7 +7,7 @@ pytest-asyncio.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from .runner import Runner
 
 __all__ = ["ManualClock", "run_until_idle"]
 
-START = datetime(2030, 1, 1, tzinfo=timezone.utc)
+START = datetime(2030, 1, 1, tzinfo=UTC)
 
 
 class ManualClock:
@@ -35,10 +35,6 @@ class ManualClock:
     def now(self) -> int:
         """The instant, in microseconds UTC."""
         return self._now
-
-    def datetime(self) -> datetime:
-        """The instant as an aware datetime."""
-        return to_datetime(self._now)
 
     def seconds_until(self, instant: int) -> float | None:
         """``None``: waiting does not bring the instant nearer."""
@@ -58,6 +54,11 @@ class ManualClock:
         self._now = to_instant(instant, "instant") if isinstance(instant, datetime) else instant
         for callback in list(self._callbacks):
             callback()
+
+    # Last in the class: after it "datetime" means this method, also to the type checkers.
+    def datetime(self) -> datetime:
+        """The instant as an aware datetime."""
+        return to_datetime(self._now)
 
 
 async def run_until_idle(runner: Runner) -> None:

@@ -25,7 +25,9 @@ _UNENCODABLE = (TypeError, ValueError, RecursionError, OverflowError)
 
 # The parts of a msgspec message that speak of types and places alone. Anything else, such as
 # "Invalid enum value 'x'", may hold a value and is not repeated.
-_WITHOUT_VALUES = re.compile(r"^(Expected `[^`]*`, got `[^`]*`|Object missing required field `\w+`)")
+_WITHOUT_VALUES = re.compile(
+    r"^(Expected `[^`]*`, got `[^`]*`|Object missing required field `\w+`)"
+)
 _PLACE = re.compile(r"at `(?:key in )?\$\.?(\w+)")
 
 
@@ -246,10 +248,9 @@ def _allows_none(decoder: msgspec.json.Decoder[Any]) -> bool:
 
 def _can_union(kind: Any) -> bool:
     try:
-        kind | msgspec.UnsetType  # noqa: B018 - asks whether the operator exists
+        return bool(kind | msgspec.UnsetType)  # asks whether the operator exists
     except TypeError:
         return False
-    return True
 
 
 def _equal(decoded: Any, given: Any) -> bool:

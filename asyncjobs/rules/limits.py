@@ -90,7 +90,7 @@ def check_meta(value: object) -> str | None:
         text = msgspec.json.encode(value).decode()
         same = msgspec.json.decode(text) == value
     except (TypeError, ValueError, RecursionError, OverflowError):
-        same = False
+        text, same = "", False
     if not same:
         raise InvalidOption("meta must hold plain JSON values under str keys")
     if len(text) > META_MAX:

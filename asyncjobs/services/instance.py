@@ -27,7 +27,7 @@ def new_instance_id() -> str:
 
 
 class Instance:
-    """This process's own file in ``<database>-runners/``."""
+    """The own file of this process in ``<database>-runners/``."""
 
     def __init__(self, database: str, lease_seconds: float) -> None:
         self.id = new_instance_id()
@@ -75,8 +75,11 @@ class Instance:
                 lock.touch()
 
     def stop(self, *, keep_lock: bool) -> None:
-        """Take the file down. With ``keep_lock`` it stays, locked, until the process ends: code
-        of ours may still be running, and nobody may start it a second time."""
+        """Take the file down.
+
+        With ``keep_lock`` it stays, locked, until the process ends: code of ours may still be
+        running, and nobody may start it a second time.
+        """
         self._ended.set()
         if self._keeper is not None:
             self._keeper.join()
@@ -91,8 +94,10 @@ class Neighbours:
         self._folder = folder
         self._lease_seconds = lease_seconds
         self._seen: dict[str, tuple[int, float]] = {}
-        """Instance to (its file's time stamp, our monotonic clock when that was new). Wall clocks
-        step; only a stamp that does not change for the length of a lease means a stopped process."""
+        """Instance to (its file's time stamp, our monotonic clock when that was new).
+
+        Wall clocks step; only a stamp that does not change for a whole lease means a stopped
+        process."""
 
     def any(self, but: str) -> bool:
         """Whether there are files of others."""

@@ -10,12 +10,13 @@ Every engine keeps the same rules, and one conformance suite (tests/store) holds
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from msgspec import Struct
 
-from ..records import Accepted, Attempt, Claimed, Job, NewJob, Outcome, Transition
+from ..records import Attempt, Claimed, Job, NewJob, Outcome, Transition
 
 
 class Insert(Struct, frozen=True):
@@ -31,8 +32,11 @@ class Insert(Struct, frozen=True):
 
 
 class Report(Struct, frozen=True):
-    """Write the transitions of runs that ``instance`` holds. Result: for each
-    ``done``, ``already`` (this very fence landed before) or ``lost`` (nothing changed)."""
+    """Write the transitions of runs that ``instance`` holds.
+
+    Result: for each ``done``, ``already`` (this very fence landed before) or ``lost`` (nothing
+    changed).
+    """
 
     instance: str
     transitions: Sequence[Transition]
@@ -236,15 +240,15 @@ class Store(Protocol):
         """How many pass the filter, counted row by row up to ``most``."""
         ...
 
-    async def attempts(self, job_id: str) -> list[Attempt]:
+    async def attempts(self, job_id: str) -> builtins.list[Attempt]:
         """A job's runs, oldest first."""
         ...
 
-    async def running_instances(self) -> list[str]:
+    async def running_instances(self) -> builtins.list[str]:
         """Instances that some running row names."""
         ...
 
-    async def check(self) -> list[Violation]:
+    async def check(self) -> builtins.list[Violation]:
         """Every invariant as a query; what does not hold."""
         ...
 
@@ -255,4 +259,3 @@ class Store(Protocol):
     def now(self) -> int:
         """The store's clock."""
         ...
-

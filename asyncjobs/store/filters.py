@@ -43,8 +43,10 @@ class Query(NamedTuple):
     def order_by(self) -> str:
         """The ORDER BY clause."""
         clause = _ORDER[self.order]
-        # The tag's own index holds the order; naming the job's column would sort every row.
-        return clause.replace("j.seq", "t.seq") if self.source.startswith("asyncjobs_tags") else clause
+        if self.source.startswith("asyncjobs_tags"):
+            # The tag's own index holds the order; naming the job's column would sort every row.
+            return clause.replace("j.seq", "t.seq")
+        return clause
 
 
 def compose(what: Filter, now: int, cursor: str | None = None) -> Query:
@@ -64,7 +66,8 @@ def compose(what: Filter, now: int, cursor: str | None = None) -> Query:
         source = "asyncjobs_tags AS t CROSS JOIN asyncjobs_jobs AS j ON j.seq = t.seq"
         add("t.tag = ?", what.tag)
     if what.key is not None and what.tag is not None:
-        add("EXISTS (SELECT 1 FROM asyncjobs_tags AS t WHERE t.tag = ? AND t.seq = j.seq)", what.tag)
+        tagged = "EXISTS (SELECT 1 FROM asyncjobs_tags AS t WHERE t.tag = ? AND t.seq = j.seq)"
+        add(tagged, what.tag)
     for column, value in (("task", what.task), ("queue", what.queue), ("trigger", what.trigger)):
         if value is not None:
             add(f"j.{column} = ?", value)
@@ -77,7 +80,8 @@ def compose(what: Filter, now: int, cursor: str | None = None) -> Query:
     order = order_of(what)
     if cursor is not None:
         place = decode_cursor(cursor, order)
-        add(_AFTER[order].replace("j.seq <", "t.seq <") if " AS t " in source else _AFTER[order], *place)
+        after = _AFTER[order]
+        add(after.replace("j.seq <", "t.seq <") if " AS t " in source else after, *place)
     return Query(source, " AND ".join(clauses) or "TRUE", values, order)
 
 
@@ -123,4 +127,3 @@ def decode_cursor(cursor: str, order: str) -> Sequence[Any]:
     if kind != order or [type(value) for value in place] != expected:
         raise InvalidOption("cursor belongs to a listing with another filter")
     return place
-

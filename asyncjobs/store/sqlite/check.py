@@ -1,4 +1,4 @@
-"""``registry.check()``: every invariant as one query, the journal replayed, the file's integrity."""
+"""``registry.check()``: every invariant as a query, the journal replayed, the file's integrity."""
 
 from __future__ import annotations
 

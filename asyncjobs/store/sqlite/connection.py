@@ -8,7 +8,7 @@ import sqlite3
 import threading
 import weakref
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import aiosqlite
 
@@ -35,10 +35,14 @@ SYNCHRONOUS = {"full": 2, "normal": 1}
 
 
 class HopConnection(sqlite3.Connection):
-    """A connection whose ``execute`` also takes a callable, through which aiosqlite's public
-    ``execute_fetchall`` runs a whole transaction in one hop to its thread."""
+    """A connection whose ``execute`` also takes a :class:`Hop`.
+
+    Through it aiosqlite's public ``execute_fetchall`` runs a whole transaction in one hop to its
+    thread.
+    """
 
     def execute(self, sql: Any, parameters: Any = (), /) -> Any:
+        """Run a statement, or a hop's function."""
         if isinstance(sql, Hop):
             return sql.run(self)
         return super().execute(sql, parameters)
@@ -57,6 +61,7 @@ class Hop:
         self._function = function
 
     def run(self, connection: sqlite3.Connection) -> Hop:
+        """Run the function; the result waits for :meth:`fetchall`."""
         self._value = self._function(connection)
         return self
 
@@ -84,9 +89,11 @@ class Connection:
             StoreError: and its children, in place of sqlite3's errors.
         """
         try:
-            return await self._database.execute_fetchall(Hop(function))  # type: ignore[arg-type, return-value]
+            answer: Any = await self._database.execute_fetchall(cast("str", Hop(function)))
         except sqlite3.Error as error:
             raise translate(error, self._path) from error
+        value: T = answer
+        return value
 
     async def close(self) -> None:
         """Close the connection and end its thread."""

@@ -22,9 +22,10 @@ from ..filters import compose, encode_cursor
 from .transaction import STATEMENTS, from_json, to_json
 
 _COLUMNS = (
-    "seq id task queue state reason priority run_at created_at started_at finished_at instance "
-    "claim attempt crashes snoozes max_crashes key trigger tags cancel_reason"
-).split()
+    *("seq", "id", "task", "queue", "state", "reason", "priority", "run_at", "created_at"),
+    *("started_at", "finished_at", "instance", "claim", "attempt", "crashes", "snoozes"),
+    *("max_crashes", "key", "trigger", "tags", "cancel_reason"),
+)
 _LISTED = ", ".join(f"j.{column}" for column in _COLUMNS)
 
 
@@ -63,7 +64,7 @@ def list_jobs(
     jobs = [_job(row, now) for row in rows[:limit]]
     if len(rows) <= limit:
         return Page(jobs, None)
-    last = dict(zip(_COLUMNS, rows[limit - 1], strict=False))
+    last: dict[str, Any] = dict(zip(_COLUMNS, rows[limit - 1], strict=False))
     return Page(jobs, encode_cursor(query.order, last))
 
 
@@ -110,7 +111,7 @@ def attempts(connection: sqlite3.Connection, job_id: str) -> list[Attempt]:
 
 
 def _job(row: Sequence[Any], now: int) -> Job:
-    columns = dict(zip(_COLUMNS, row, strict=False))
+    columns: dict[str, Any] = dict(zip(_COLUMNS, row, strict=False))
     arguments, meta, result, error_type, error_message, traceback = row[len(_COLUMNS) :]
     state = State(columns["state"])
     status = derived_state(state, attempt=columns["attempt"], run_at=columns["run_at"], now=now)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import os
 import sqlite3
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from ...records import Attempt, Job, Outcome
 from ..base import Filter, Operation, Page, Violation
 from . import reads
 from .check import violations
-from .connection import CHECKPOINT_PAGES, Connection, connect, set_up
+from .connection import CHECKPOINT_PAGES, connect, set_up
 from .migrate import check_version, migrate
 from .transaction import STATEMENTS, Transaction, TryCarefully
 from .writes import WRITES
@@ -147,7 +148,10 @@ class SQLiteStore:
         return results
 
     def _allow_checkpoints(self, connection: sqlite3.Connection, allowed: bool) -> None:
-        """Checkpoint only while holding the turn: two at once can damage the file (SQLite < 3.51.3)."""
+        """Checkpoint only while holding the turn: two at once can damage the file.
+
+        That is the WAL-reset bug of SQLite before 3.51.3.
+        """
         if allowed != self._checkpoints:
             pages = CHECKPOINT_PAGES if allowed else 0
             connection.execute(f"PRAGMA wal_autocheckpoint = {pages}").fetchall()
@@ -183,18 +187,18 @@ class SQLiteStore:
             lambda connection: reads.count_derived(connection, what, self.now(), most=most)
         )
 
-    async def attempts(self, job_id: str) -> list[Attempt]:
+    async def attempts(self, job_id: str) -> builtins.list[Attempt]:
         """A job's runs, oldest first."""
         return await self._reader.run(lambda connection: reads.attempts(connection, job_id))
 
-    async def running_instances(self) -> list[str]:
+    async def running_instances(self) -> builtins.list[str]:
         """Instances that some running row names."""
         rows = await self._reader.run(
             lambda connection: connection.execute(STATEMENTS["running_instances"]).fetchall()
         )
         return [instance for (instance,) in rows]
 
-    async def check(self) -> list[Violation]:
+    async def check(self) -> builtins.list[Violation]:
         """Every invariant as a query; what does not hold."""
         return await self._reader.run(violations)
 
