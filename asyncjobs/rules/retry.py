@@ -33,6 +33,9 @@ class Retry(Struct, frozen=True, kw_only=True):
         jitter: draw the wait at random.
         per_exception: another policy for some exception types; the closest base class decides.
             ``{ValueError: Retry(attempts=1)}`` gives up at once on a ValueError.
+
+    Raises:
+        InvalidOption: naming the attribute and its value.
     """
 
     attempts: int = 1

@@ -7,7 +7,7 @@ import sqlite3
 from ...states import MOVES, Event
 from ..base import Violation
 from ..statements import Statements
-from .transaction import from_json
+from .transaction import STATEMENTS, from_json
 
 EXAMPLES_MAX = 5
 
@@ -37,10 +37,8 @@ def _replay(connection: sqlite3.Connection) -> list[Violation]:
     illegal: list[str] = []
     falling: list[str] = []
     seen: dict[int, tuple[str | None, int]] = {}
-    whole = connection.execute("SELECT min(position) FROM asyncjobs_journal").fetchone()[0] == 1
-    for kind, jobs in connection.execute(
-        "SELECT kind, jobs FROM asyncjobs_journal ORDER BY position"
-    ):
+    whole = connection.execute(STATEMENTS["first_position"]).fetchone()[0] == 1
+    for kind, jobs in connection.execute(STATEMENTS["journal"]):
         legal_from, state = MOVES[Event(kind)]
         fences = from_json(jobs)
         for seq, claim in zip(fences[::2], fences[1::2], strict=True):
@@ -57,7 +55,7 @@ def _replay(connection: sqlite3.Connection) -> list[Violation]:
             seen[seq] = (state.value if state else None, claim)
     wrong = [
         f"{seq}: the journal says {seen[seq][0]} {seen[seq][1]}, the table {state} {claim}"
-        for seq, state, claim in connection.execute("SELECT seq, state, claim FROM asyncjobs_jobs")
+        for seq, state, claim in connection.execute(STATEMENTS["fences"])
         if seq in seen and seen[seq] != (state, claim)
     ]
     rules = {

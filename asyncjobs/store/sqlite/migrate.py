@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from importlib.resources import files
 
 from ...errors import ForeignDatabase, NewerSchema
+from .transaction import STATEMENTS
 
 
 def migrations() -> list[tuple[int, str]]:
@@ -23,15 +24,10 @@ def migrations() -> list[tuple[int, str]]:
 
 def version_of(connection: sqlite3.Connection) -> int | None:
     """The file's schema version, 0 for an empty file, ``None`` for somebody else's database."""
-    tables = {
-        name
-        for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-    }
+    tables = {name for (name,) in connection.execute(STATEMENTS["tables"])}
     if "asyncjobs_meta" not in tables:
         return 0 if not tables else None
-    row = connection.execute(
-        "SELECT value FROM asyncjobs_meta WHERE name = 'schema_version'"
-    ).fetchone()
+    row = connection.execute(STATEMENTS["schema_version"]).fetchone()
     return int(row[0]) if row else None
 
 
@@ -84,13 +80,10 @@ def _run_migration(connection: sqlite3.Connection, number: int, sql: str) -> Non
         connection.execute(statement)
     if number == 1:
         connection.executemany(
-            "INSERT INTO asyncjobs_meta (name, value) VALUES (?, ?)",
+            STATEMENTS["add_fact"],
             [("database_id", secrets.token_hex(8)), ("schema_version", 0)],
         )
-        connection.execute("INSERT INTO asyncjobs_counts VALUES ('', '', 'accepted', 0)")
-    connection.execute(
-        "UPDATE asyncjobs_meta SET value = ? WHERE name = 'schema_version'", (number,)
-    )
+    connection.execute(STATEMENTS["set_schema_version"], (number,))
 
 
 def split_statements(sql: str) -> Iterator[str]:

@@ -285,4 +285,26 @@ WHERE j.id = ? ORDER BY a.claim;
 
 -- count: how many jobs, from the counters.
 SELECT ifnull(sum(jobs), 0) FROM asyncjobs_counts
-WHERE queue <> '' AND state = ifnull(?, state) AND queue = ifnull(?, queue) AND task = ifnull(?, task);
+WHERE queue <> '' AND state = ifnull(?, state) AND queue = ifnull(?, queue)
+  AND task = ifnull(?, task);
+
+-- tables: what is in the file, ours or not.
+SELECT name FROM sqlite_master WHERE type = 'table';
+
+-- schema_version: how far the file has been migrated.
+SELECT value FROM asyncjobs_meta WHERE name = 'schema_version';
+
+-- add_fact: a fact about a new file.
+INSERT INTO asyncjobs_meta (name, value) VALUES (?, ?);
+
+-- set_schema_version: notes a migration, in its own transaction.
+UPDATE asyncjobs_meta SET value = ? WHERE name = 'schema_version';
+
+-- first_position: where the journal begins; 1 as long as nothing was pruned.
+SELECT min(position) FROM asyncjobs_journal;
+
+-- journal: everything that happened, in commit order.
+SELECT kind, jobs FROM asyncjobs_journal ORDER BY position;
+
+-- fences: where each job stands.
+SELECT seq, state, claim FROM asyncjobs_jobs;

@@ -104,6 +104,7 @@ CREATE TABLE asyncjobs_counts (
   jobs  INTEGER NOT NULL,
   PRIMARY KEY (queue, task, state)
 ) WITHOUT ROWID;
+INSERT INTO asyncjobs_counts (queue, task, state, jobs) VALUES ('', '', 'accepted', 0);
 
 -- What happened, in commit order: one row per transaction and kind, [seq, claim, seq, claim, ...].
 CREATE TABLE asyncjobs_journal (
