@@ -1,0 +1,56 @@
+"""Host processes: started, watched, killed, stopped and continued."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+
+
+class Host:
+    """A Python program of this folder in a process of its own."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    @classmethod
+    async def start(cls, program: str, *arguments: object) -> Host:
+        """Start it; returns once it has printed its first line."""
+        host = cls(
+            await asyncio.create_subprocess_exec(
+                sys.executable, str(HERE / program), *map(str, arguments),
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                env={**os.environ, "PYTHONPATH": str(HERE.parent)},
+            )
+        )  # fmt: skip
+        line = await host.line()
+        if line != "ready":
+            raise AssertionError(f"the host said {line!r}: {(await host.ended())[1]}")
+        return host
+
+    async def line(self) -> str:
+        """The next line that it prints."""
+        assert self._process.stdout is not None
+        return (await self._process.stdout.readline()).decode().strip()
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        self._process.send_signal(number)
+
+    async def ended(self) -> tuple[int, str]:
+        """Wait for its end: return code (negative: the signal) and what it wrote to stderr."""
+        _, errors = await self._process.communicate()
+        assert self._process.returncode is not None
+        return self._process.returncode, errors.decode()
+
+    async def kill(self) -> None:
+        """SIGKILL it; fail if it had ended by itself before."""
+        if self._process.returncode is None:
+            self._process.kill()
+        code, errors = await self.ended()
+        assert code == -signal.SIGKILL, f"the host ended by itself ({code}):\n{errors}"
