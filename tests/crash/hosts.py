@@ -23,6 +23,7 @@ class Host:
         host = cls(
             await asyncio.create_subprocess_exec(
                 sys.executable, str(HERE / program), *map(str, arguments),
+                stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
                 env={**os.environ, "PYTHONPATH": str(HERE.parent)},
@@ -37,6 +38,18 @@ class Host:
         """The next line that it prints."""
         assert self._process.stdout is not None
         return (await self._process.stdout.readline()).decode().strip()
+
+    async def write(self, line: str) -> None:
+        """Write a line to its input."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(line.encode() + b"\n")
+        await self._process.stdin.drain()
+
+    async def end_input(self) -> None:
+        """Close its input."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        await self._process.stdin.wait_closed()
 
     def send(self, number: signal.Signals) -> None:
         """Send it a signal."""
