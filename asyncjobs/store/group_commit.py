@@ -212,6 +212,8 @@ class GroupCommit(Generic[RunT]):
             if self.failing is not None:
                 if self._giving_up:
                     break
+                # Also when nothing waits: only another try can tell that writing succeeds again.
+                self._look = not self._closing
                 self._wake.set()
 
     async def _rest(self) -> None:
@@ -248,6 +250,7 @@ class GroupCommit(Generic[RunT]):
         batch = self._gather()
         operations = batch.to_write(self._source.instance if self._source else "")
         if not operations:
+            self.failing = None
             return
         try:
             results = await self._store.write(operations)
@@ -282,7 +285,7 @@ class GroupCommit(Generic[RunT]):
         if self._source is not None:
             if self.failing is None:
                 batch.claim = self._source.claim_request(new_jobs=bool(batch.inserts))
-            elif not isinstance(self.failing, StoreBusy):
+            else:
                 batch.disown = Disown(self._source.instance, self._source.held())
         return batch
 

@@ -1,0 +1,1 @@
+"""The rules: no await, no clock, no SQL."""

@@ -1,0 +1,1 @@
+"""The store: one conformance suite, run against every engine."""
