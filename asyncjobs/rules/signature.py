@@ -6,6 +6,7 @@ a task and a job's arguments are zipped to names.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import typing
 from collections.abc import Callable
@@ -113,6 +114,10 @@ def _names(names: typing.Iterable[str]) -> str:
 
 
 def _type_hints(function: Callable[..., Any], task: str) -> dict[str, Any]:
+    if isinstance(function, functools.partial):
+        return _type_hints(function.func, task)
+    if not (inspect.isroutine(function) or hasattr(function, "__annotations__")):
+        function = type(function).__call__  # an object that can be called
     try:
         return typing.get_type_hints(function, include_extras=True)
     except (NameError, TypeError, AttributeError) as error:
