@@ -120,20 +120,25 @@ class Runner(TaskRegistrar):
         """Add the tasks of a module, or one task.
 
         Raises:
-            TaskExists: another task has one of the names.
+            TaskExists: another task has one of the names; none is added.
         """
-        for task in [tasks] if isinstance(tasks, Task) else tasks:
+        if not isinstance(tasks, (Task, Tasks)):
+            raise InvalidOption(f"include takes Tasks or one task, got {type(tasks).__name__}")
+        some = [tasks] if isinstance(tasks, Task) else list(tasks)
+        for task in some:
+            self._check_name(task)
+        for task in some:
             self._add_task(task)
 
     def _add_task(self, task: Task[Any, Any]) -> None:
-        known = task.name in self._tasks
-        super()._add_task(task)
-        if known:
+        self._check_name(task)
+        if task.name in self._tasks:
             return
-        task.join(self)
         if self._engine is not None:
-            task.start(self)
+            task.start(self)  # before it is kept: its annotations may not resolve
             self._engine.dispatcher.learn(task)
+        super()._add_task(task)
+        task.join(self)
 
     # Enqueueing
 

@@ -20,6 +20,7 @@ from .rules.codec import TaskCodec
 from .rules.limits import (
     KEY_MAX,
     check_choice,
+    check_flag,
     check_integer,
     check_meta,
     check_priority,
@@ -78,13 +79,17 @@ class Task(Generic[P, R]):
         self.is_async = _is_async(function)
         self.name = check_text(name if name is not None else _default_name(function), "name")
         self.executor = check_choice(
-            executor or ("coroutine" if self.is_async else "thread"), "executor", EXECUTORS
+            ("coroutine" if self.is_async else "thread") if executor is None else executor,
+            "executor",
+            EXECUTORS,
         )
         self.retry: RetryPolicy = Retry() if retry is None else check_retry(retry)
         self.timeout = None if timeout is None else _check_timeout(timeout)
         # A thread runs on after its time is up: a second one beside it is for the user to ask for.
         self.retry_timeouts = (
-            self.executor != "thread" if retry_timeouts is None else bool(retry_timeouts)
+            self.executor != "thread"
+            if retry_timeouts is None
+            else check_flag(retry_timeouts, "retry_timeouts")
         )
         self._options = _JobOptions(
             queue=check_text(queue, "queue"),
@@ -93,7 +98,9 @@ class Task(Generic[P, R]):
         )
         self._runners: list[Runner] = []
         self._started: list[Runner] = []
-        update_wrapper(self, function)
+        # Not its ``__dict__``: a function's own ``retry`` or ``name`` (tenacity puts one there)
+        # would take the place of the task's.
+        update_wrapper(self, function, updated=())
 
     def __repr__(self) -> str:
         return f"<Task {self.name!r}>"
@@ -169,7 +176,7 @@ class Task(Generic[P, R]):
         own = self._options
         crashes = own.max_crashes
         if on_crash is not None or max_crashes is not None:
-            crashes = _check_crashes(on_crash or "retry", max_crashes)
+            crashes = _check_crashes("retry" if on_crash is None else on_crash, max_crashes)
         return TaskOptions(
             self,
             _JobOptions(
@@ -379,13 +386,16 @@ class TaskRegistrar:
         return decorator if function is None else decorator(function)
 
     def _add_task(self, task: Task[Any, Any]) -> None:
+        self._check_name(task)
+        self._tasks[task.name] = task
+
+    def _check_name(self, task: Task[Any, Any]) -> None:
         other = self._tasks.get(task.name)
         if other is not None and other is not task:
             raise TaskExists(
                 f"two tasks are named {task.name!r}: {_where(other.function)} and "
                 f"{_where(task.function)}; give one of them name="
             )
-        self._tasks[task.name] = task
 
 
 class Tasks(TaskRegistrar):

@@ -50,6 +50,13 @@ def check_integer(value: object, option: str, *, least: int, most: int) -> int:
     return int(value)
 
 
+def check_flag(value: object, option: str) -> bool:
+    """True or False, and nothing that only looks like one: ``bool("no")`` is true."""
+    if not isinstance(value, bool):
+        raise InvalidOption(f"{option} must be True or False, got {type(value).__name__}")
+    return value
+
+
 def check_priority(value: object) -> int:
     """From -100 to 100; larger is sooner."""
     return check_integer(value, "priority", least=-PRIORITY_MAX, most=PRIORITY_MAX)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from random import Random
@@ -89,6 +90,8 @@ def check_retry(value: object, *, stored: bool = False) -> Any:
     if callable(value) and not isinstance(value, type):
         if stored:
             raise InvalidOption("a retry function cannot travel with one job; give it to the task")
+        if inspect.iscoroutinefunction(value):
+            raise InvalidOption("retry must not be an async function: it decides without waiting")
         return value
     raise InvalidOption(f"retry must be a Retry or a function, got {type(value).__name__}")
 
