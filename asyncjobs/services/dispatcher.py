@@ -88,6 +88,8 @@ class Dispatcher:
         self._due = True
         """Due jobs may be waiting that no claim of ours has seen."""
         self._waiting: frozenset[str] = frozenset()
+        self._asked: Mapping[str, int] = {}
+        """Room that the claim being written may fill; nobody else may take it meanwhile."""
         self._timer: asyncio.TimerHandle | None = None
         self._grace: asyncio.Future[None] | None = None
         self._quiet = asyncio.Event()
@@ -110,16 +112,19 @@ class Dispatcher:
         """What to claim now: nothing while nothing new can be found."""
         if self.draining or not self._known:
             return None
-        if not (self._due or new_jobs or any(self._room[name] > 0 for name in self._waiting)):
+        self._due = self._due or new_jobs
+        if not (self._due or any(self._room[name] > 0 for name in self._waiting)):
             return None
         room = {name: min(free, FLUSH_ROWS_MAX) for name, free in self._room.items() if free > 0}
         if not room:
             return None
+        self._due = False
+        self._asked = room
         return Claim(self.instance, self._known, room, self._queues)
 
     def claimed(self, result: ClaimResult) -> None:
         """Run what was claimed, and remember when to look again."""
-        self._due = False
+        self._asked = {}
         self._waiting = result.waiting
         for job in result.jobs:
             task = self._tasks[job.task]
@@ -138,6 +143,15 @@ class Dispatcher:
                 self._timer = self._loop.call_later(seconds, self.wake)
         if result.jobs and any(self._room[name] > 0 for name in result.waiting):
             self._commit.look()
+        self._resume()
+        self._check_quiet()
+
+    def missed(self) -> None:
+        """Jobs were written that no claim has looked for, or a claim was not written."""
+        self._due = True
+        self._asked = {}
+        self._resume()
+        self._check_quiet()
 
     def new_context(self) -> Context:
         """A fresh copy of the context in which the runner was started."""
@@ -188,8 +202,8 @@ class Dispatcher:
             elif transition.event is Event.COMPLETED or transition.state in FINISHED:
                 self._deliver(run, transition)
             elif transition.run_at is not None and transition.run_at <= self._clock.now():
-                self._due = True
-                self._commit.look()
+                if not self._asked:  # a claim in the same transaction has seen it
+                    self.wake()
             else:
                 self._wake_at(transition.run_at)
         self._check_quiet()
@@ -265,15 +279,23 @@ class Dispatcher:
     # Slots
 
     def _release_slot(self, executor: str) -> None:
-        resuming = self._resuming[executor]
-        while resuming:
-            waiter = resuming.popleft()
-            if not waiter.done():
-                waiter.set_result(None)
-                return
         self._room[executor] += 1
-        if executor in self._waiting:
+        if self._resuming[executor]:
+            self._resume()
+        if executor in self._waiting and self._room[executor] > 0:
             self._commit.look()
+
+    def _resume(self) -> None:
+        """Give free slots back to jobs that lent theirs, before anything is claimed for them."""
+        for executor, resuming in self._resuming.items():
+            while resuming and self._free(executor):
+                waiter = resuming.popleft()
+                if not waiter.done():
+                    self._room[executor] -= 1
+                    waiter.set_result(None)
+
+    def _free(self, executor: str) -> bool:
+        return self._room[executor] > self._asked.get(executor, 0)
 
     async def wait_lending_slot(self, run: Run, box: Mailbox) -> None:
         """Wait for another job; meanwhile this one's slot is free, perhaps for that very job."""
@@ -294,7 +316,7 @@ class Dispatcher:
             await self._take_slot_back(run.task.executor)
 
     async def _take_slot_back(self, executor: str) -> None:
-        if self._room[executor] > 0:
+        if self._free(executor):
             self._room[executor] -= 1
             return
         waiter: asyncio.Future[None] = self._loop.create_future()
@@ -318,12 +340,12 @@ class Dispatcher:
 
     async def quiet(self) -> None:
         """Return once nothing runs and everything is written."""
-        while self._runs:
+        while self._runs or self._asked:
             self._quiet.clear()
             await self._quiet.wait()
 
     def _check_quiet(self) -> None:
-        if not self._runs:
+        if not (self._runs or self._asked):
             self._quiet.set()
 
     @property
@@ -357,7 +379,7 @@ class Dispatcher:
             self._grace.cancel()
 
     async def _quiet_within(self, seconds: float) -> None:
-        if self._runs:
+        if self._runs or self._asked:
             try:
                 await asyncio.wait_for(self.quiet(), seconds)
             except TimeoutError:

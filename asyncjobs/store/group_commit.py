@@ -54,6 +54,10 @@ class Source(Protocol[RunT]):
         """The claim is on disk: start the jobs."""
         ...
 
+    def missed(self) -> None:
+        """Jobs were written that no claim has looked for, or a claim was not written."""
+        ...
+
     def landed(self, reports: Sequence[tuple[Transition, RunT]], answers: Sequence[str]) -> None:
         """The outcomes are on disk (``done``, ``already``), or were refused (``lost``)."""
         ...
@@ -244,7 +248,7 @@ class GroupCommit(Generic[RunT]):
             self._succeeded()
             _resolve(waiting[1], result)
             if isinstance(waiting[0], Insert):
-                self.look()
+                self._missed()
 
     async def _flush(self) -> None:
         batch = self._gather()
@@ -261,6 +265,7 @@ class GroupCommit(Generic[RunT]):
             self._troubled(error)
             self._reports[:0] = batch.reports
             _fail([*batch.operations, *batch.inserts], error)
+            self._missed()
         except Exception as error:
             await self._replay(batch, error)
         else:
@@ -327,6 +332,7 @@ class GroupCommit(Generic[RunT]):
                 self._troubled(trouble)
                 self._reports += single.reports
                 _fail([*single.operations, *single.inserts], trouble)
+                self._missed()
             except Exception as bad:
                 self._reject(single, bad)
             else:
@@ -376,9 +382,15 @@ class GroupCommit(Generic[RunT]):
             self.failing = None
             self._pause = 0.0
             self._deadlines.clear()
-            self._look = True
+            self._missed()
+
+    def _missed(self) -> None:
+        if self._source is not None:
+            self._source.missed()
+        self.look()
 
     def _put_back(self, batch: _Batch[RunT], error: StoreBusy) -> None:
+        self._missed()
         self._reports[:0] = batch.reports
         self._operations[:0] = self._wait_on(batch.operations, error)
         self._inserts[:0] = self._wait_on(batch.inserts, error)
