@@ -168,6 +168,11 @@ class Runner(TaskRegistrar):
             InvalidOption: more than 10,000 jobs.
             UnknownTask, RunnerNotStarted, StoreError: as :meth:`enqueue`.
         """
+        if isinstance(jobs, NewJob) or not isinstance(jobs, Iterable):
+            raise InvalidOption(
+                f"enqueue_many takes what task.job(...) gives, several of them, got "
+                f"{type(jobs).__name__}"
+            )
         jobs = list(jobs)
         engine = self.engine()
         if len(jobs) > BULK_MAX:
