@@ -119,9 +119,7 @@ class Task(Generic[P, R]):
         """
         return self._make_job(self._options, args, kwargs)
 
-    def enqueue(
-        self, *args: P.args, **kwargs: P.kwargs
-    ) -> Coroutine[Any, Any, JobHandle[R]]:
+    def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, JobHandle[R]]:
         """Store one job; it is on disk when the await returns.
 
         Cancelling this call leaves open whether the job was stored. To repeat it safely, keep the
@@ -222,9 +220,7 @@ class Task(Generic[P, R]):
     def _make_job(
         self, options: _JobOptions, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> NewJob[R]:
-        arguments = self.codec.encode_arguments(
-            args, kwargs, deterministic=options.key is not None
-        )
+        arguments = self.codec.encode_arguments(args, kwargs, deterministic=options.key is not None)
         trigger = options.trigger
         if trigger is None:
             run = current_run.get(None)
@@ -300,9 +296,7 @@ class TaskOptions(Generic[P, R]):
         """As :meth:`Task.job`, with these options."""
         return self._task._make_job(self._options, args, kwargs)
 
-    def enqueue(
-        self, *args: P.args, **kwargs: P.kwargs
-    ) -> Coroutine[Any, Any, JobHandle[R]]:
+    def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, JobHandle[R]]:
         """As :meth:`Task.enqueue`, with these options.
 
         Raises:

@@ -83,9 +83,7 @@ class Crashed(NamedTuple):
 Happened = Returned | Raised | Snoozed | Cancelled | Released | Crashed
 
 
-def decide(
-    run: Run, happened: Happened, now: int, *, cancel_requested: bool = False
-) -> Transition:
+def decide(run: Run, happened: Happened, now: int, *, cancel_requested: bool = False) -> Transition:
     """What becomes of ``run``. Pure: the same question always gets the same answer.
 
     Where somebody asked to cancel the job, only its completion comes before that.
@@ -112,9 +110,7 @@ def decide(
             if crashes + 1 >= max_crashes:
                 return _transition(run, Event.FAILED, now, reason="crash",
                                   uncharge=True, error=error)  # fmt: skip
-            return _back_to_queue(
-                run, Event.RESCUED, now, run_at=now, reason="crash", error=error
-            )
+            return _back_to_queue(run, Event.RESCUED, now, run_at=now, reason="crash", error=error)
 
 
 def _after_error(
@@ -125,17 +121,13 @@ def _after_error(
             reason = "retries_exhausted"
         return _transition(run, Event.FAILED, now, reason=reason, error=error)
     due = now + to_microseconds(retry_in)
-    return _transition(
-        run, Event.RETRYING, now, run_at=due, reason=reason, error=error
-    )
+    return _transition(run, Event.RETRYING, now, run_at=due, reason=reason, error=error)
 
 
 def _back_to_queue(
     run: Run, event: Event, now: int, *, run_at: int, reason: str, error: ErrorRecord | None = None
 ) -> Transition:
-    return _transition(
-        run, event, now, run_at=run_at, reason=reason, uncharge=True, error=error
-    )
+    return _transition(run, event, now, run_at=run_at, reason=reason, uncharge=True, error=error)
 
 
 def _transition(

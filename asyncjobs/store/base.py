@@ -163,7 +163,18 @@ class Prune(Struct, frozen=True):
 
 
 Operation = (
-    Insert | InsertAndClaim | Report | Claim | Cancel | Requeue | Delete | Rescue | Disown | Join | Leave | Prune
+    Insert
+    | InsertAndClaim
+    | Report
+    | Claim
+    | Cancel
+    | Requeue
+    | Delete
+    | Rescue
+    | Disown
+    | Join
+    | Leave
+    | Prune
 )
 
 

@@ -71,6 +71,8 @@ def compose(what: Filter, now: int, cursor: str | None = None) -> Query:
     for column, value in (("task", what.task), ("queue", what.queue), ("trigger", what.trigger)):
         if value is not None:
             add(f"j.{column} = ?", value)
+    if what.trigger not in (None, "api"):
+        add("j.trigger <> 'api'")  # lets the planner see that the partial index holds them all
     if what.state is not None:
         _add_state(add, what.state, now)
     if what.created_after is not None:

@@ -1,6 +1,6 @@
 """Loads named SQL statements from ``.sql`` files.
 
-A statement starts at ``-- name: what it is for``. ``{rows}`` in one stands for a list of value
+A statement starts at ``-- name: what it is for``, which may go on in further comment lines. ``{rows}`` in one stands for a list of value
 tuples: :meth:`Statements.rows` writes it for a given number of them, so that one statement
 carries many rows and the connection's thread takes the interpreter lock once, not once a row.
 """
@@ -14,7 +14,7 @@ LARGEST_CHUNK = 128
 """Rows go in chunks of 128, 64, … 1, so that eight prepared statements serve every number of rows.
 With at most 13 values a row that stays far below SQLite's limit of 32,766."""
 
-_HEAD = re.compile(r"^-- (\w+): (.+)$", re.MULTILINE)
+_HEAD = re.compile(r"^-- (\w+): (.+(?:\n-- .+)*)$", re.MULTILINE)
 _ROWS = re.compile(r"\{rows:(\d+)\}")
 
 
@@ -31,7 +31,7 @@ class Statements:
         for head, following in zip(heads, [*heads[1:], None], strict=True):
             end = following.start() if following else len(source)
             self.text[head[1]] = source[head.end() : end].strip().rstrip(";")
-            self.purpose[head[1]] = head[2]
+            self.purpose[head[1]] = head[2].replace("\n-- ", " ")
             found = _ROWS.search(self.text[head[1]])
             if found:
                 self._widths[head[1]] = int(found[1])

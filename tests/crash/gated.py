@@ -27,9 +27,7 @@ class Gated:
         self.jobs = jobs
         self.acks = AckLedger(ledgers / "acks")
         self.effects = EffectLedger(ledgers / "effects")
-        self.runner = Runner(
-            database, concurrency=jobs, threads=jobs, lease_seconds=LEASE_SECONDS
-        )
+        self.runner = Runner(database, concurrency=jobs, threads=jobs, lease_seconds=LEASE_SECONDS)
         self._begun = 0
         self.all_begun = asyncio.Event()
         self._gate = asyncio.Event()

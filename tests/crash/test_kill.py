@@ -53,9 +53,7 @@ async def kill_loop(folder: Path, *, kills: int, seed: int) -> list[Verdict]:
     return [await verdict_of(own) for own in folders]
 
 
-@pytest.mark.parametrize(
-    "kills", [50, pytest.param(1_000, marks=pytest.mark.proof)]
-)
+@pytest.mark.parametrize("kills", [50, pytest.param(1_000, marks=pytest.mark.proof)])
 async def test_nothing_is_lost_doubled_or_stale_over_kills(tmp_path: Path, kills: int) -> None:
     seed = seed_of("kill")
     begun = time.monotonic()

@@ -46,8 +46,8 @@ CREATE INDEX asyncjobs_finished
 -- What runs, by who runs it: for rescue. As small as the slots of all processes.
 CREATE INDEX asyncjobs_running ON asyncjobs_jobs (instance) WHERE state = 'running';
 CREATE INDEX asyncjobs_retrying ON asyncjobs_jobs (seq) WHERE state = 'queued' AND attempt > 0;
--- One index for both: which tasks a queue has, and which queues a task, the counters know.
-CREATE INDEX asyncjobs_by_task ON asyncjobs_jobs (queue, task);
+CREATE INDEX asyncjobs_by_task ON asyncjobs_jobs (task);
+CREATE INDEX asyncjobs_by_queue ON asyncjobs_jobs (queue);
 -- Most jobs are triggered by the application itself: those are found without an index.
 CREATE INDEX asyncjobs_by_trigger ON asyncjobs_jobs (trigger) WHERE trigger <> 'api';
 
