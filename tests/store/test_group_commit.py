@@ -40,6 +40,9 @@ class Worker:
         self.claims.append(result)
         self.landing.set()
 
+    def missed(self) -> None:
+        """Nothing to look for again: these tests claim by hand."""
+
     def landed(self, reports: Sequence[tuple[Transition, Any]], answers: Sequence[str]) -> None:
         for (transition, _), answer in zip(reports, answers, strict=True):
             self.reported.append((transition, answer))
