@@ -236,7 +236,8 @@ def test_every_statement_has_a_purpose_and_is_one_statement() -> None:
         assert statements.text, path.name
         for name, text in statements.text.items():
             assert len(statements.purpose[name]) > 10, name
-            assert ";" not in text, f"{name} in {path.name} holds more than one statement"
+            code = re.sub(r"--.*", "", text)
+            assert ";" not in code, f"{name} in {path.name} holds more than one statement"
             assert sqlite3.complete_statement(text + ";"), name
         heads = re.findall(r"^-- (\w+): ", path.read_text("utf-8"), re.MULTILINE)
         assert len(heads) == len(set(heads)), f"{path.name} names a statement twice"

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -86,11 +87,10 @@ def pyright_findings(folder: Path) -> Findings:
 
 @pytest.mark.parametrize("checker", [mypy_findings, pyright_findings], ids=["mypy", "pyright"])
 def test_wrong_calls_are_reported_and_right_ones_have_their_types(
-    checker: object, tmp_path: Path
+    checker: Callable[[Path], Findings], tmp_path: Path
 ) -> None:
     source = CALLS.read_text("utf-8")
     (tmp_path / "calls.py").write_text(source, "utf-8")
-    assert callable(checker)
     errors, types = checker(tmp_path)
     expected_errors, expected_types = expected(source)
     assert len(expected_errors) > 30
