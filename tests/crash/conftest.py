@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 import pytest
+import pytest_asyncio
 from _pytest.faulthandler import fault_handler_stderr_fd_key
 
-from oracles import show_stacks_at
+from tests.oracles import show_stacks_at
+
+from .hosts import Host
 
 
 @pytest.fixture(autouse=True, scope="session")
 def _stacks_on_the_terminal(request: pytest.FixtureRequest) -> None:
     """A hang ends the process: what pytest has captured until then would be lost."""
     show_stacks_at(request.config.stash.get(fault_handler_stderr_fd_key, 2))
+
+
+@pytest_asyncio.fixture(autouse=True)
+async def _no_host_survives() -> AsyncIterator[None]:
+    """A failed test does not leave its hosts behind."""
+    yield
+    for host in list(Host.alive):
+        await host.abandon()

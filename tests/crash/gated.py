@@ -1,8 +1,8 @@
 """A host whose jobs wait at a gate, to be stopped while they run.
 
-``python gated.py DATABASE LEDGERS JOBS``: for each line "jobs" on its input it enqueues JOBS jobs,
-and prints "running" once all have begun. A line "open" lets them end; it prints how many outcomes
-were refused, and the instance that it goes on as, after one more job ended there.
+``python -m tests.crash.gated DATABASE LEDGERS JOBS``: for each line "jobs" on its input it enqueues
+JOBS jobs, and prints "running" once all have begun. A line "open" lets them end; it prints how many
+outcomes were refused, and the instance that it goes on as, after one more job ended there.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from asyncjobs import Runner, current_job
 from asyncjobs.testing import run_until_idle
-from oracles import AckLedger, EffectLedger
+from tests.oracles import AckLedger, EffectLedger
 
 LEASE_SECONDS = 0.3
 

@@ -7,26 +7,30 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import ClassVar
 
-HERE = Path(__file__).parent
+ROOT = Path(__file__).parents[2]
 
 
 class Host:
     """A Python program of this folder in a process of its own."""
 
+    alive: ClassVar[set[Host]] = set()
+
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
+        self.alive.add(self)
 
     @classmethod
     async def start(cls, program: str, *arguments: object) -> Host:
         """Start it; returns once it has printed its first line."""
         host = cls(
             await asyncio.create_subprocess_exec(
-                sys.executable, str(HERE / program), *map(str, arguments),
+                sys.executable, "-m", f"{__package__}.{program}", *map(str, arguments),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
-                env={**os.environ, "PYTHONPATH": str(HERE.parent)},
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
             )
         )  # fmt: skip
         line = await host.line()
@@ -58,6 +62,7 @@ class Host:
     async def ended(self) -> tuple[int, str]:
         """Wait for its end: return code (negative: the signal) and what it wrote to stderr."""
         _, errors = await self._process.communicate()
+        self.alive.discard(self)
         assert self._process.returncode is not None
         return self._process.returncode, errors.decode()
 
@@ -65,5 +70,15 @@ class Host:
         """SIGKILL it; fail if it had ended by itself before."""
         if self._process.returncode is None:
             self._process.kill()
+        await self.died()
+
+    async def died(self) -> None:
+        """Wait for its death by SIGKILL."""
         code, errors = await self.ended()
         assert code == -signal.SIGKILL, f"the host ended by itself ({code}):\n{errors}"
+
+    async def abandon(self) -> None:
+        """End it, whatever became of it."""
+        if self._process.returncode is None:
+            self._process.kill()
+        await self.ended()

@@ -1,7 +1,7 @@
 """The tasks of the crash tests, and a host program that keeps them busy until it is killed.
 
-``python load.py DATABASE LEDGERS SEED`` prints "ready" and never ends by itself. Every job returns
-its claim number and writes its start and end to the effect ledger.
+``python -m tests.crash.load DATABASE LEDGERS SEED`` prints "ready" and never ends by itself. Every
+job returns its claim number and writes its start and end to the effect ledger.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from asyncjobs import AsyncJobsError, Retry, Runner, Snooze, current_job
-from oracles import AckLedger, EffectLedger
+from tests.oracles import AckLedger, EffectLedger
 
 HANG_SECONDS = 60.0
 UNLIMITED_CRASHES = 1_000

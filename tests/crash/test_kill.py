@@ -8,10 +8,11 @@ import time
 from pathlib import Path
 
 import pytest
-from hosts import Host
-from load import Load
 
-from oracles import Verdict, deadline, judge, nothing_left, seed_of, unfinished_ended
+from tests.oracles import Verdict, deadline, judge, nothing_left, seed_of, unfinished_ended
+
+from .hosts import Host
+from .load import Load
 
 LANES = 2
 
@@ -22,7 +23,7 @@ async def lane(folder: Path, chance: random.Random, kills: int, *, neighbour: bo
     for _ in range(kills):
         while len(hosts) < 1 + neighbour:
             seed = chance.getrandbits(32)
-            hosts.append(await Host.start("load.py", folder / "jobs.db", folder, seed))
+            hosts.append(await Host.start("load", folder / "jobs.db", folder, seed))
         # The random point is the test: from the first claims after a recovery into full load.
         await asyncio.sleep(chance.random() * 0.25)
         await hosts.pop(chance.randrange(len(hosts))).kill()

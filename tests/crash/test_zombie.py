@@ -7,10 +7,11 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from gated import Gated
-from hosts import Host
 
-from oracles import deadline, judge, nothing_left, unfinished_ended
+from tests.oracles import deadline, judge, nothing_left, unfinished_ended
+
+from .gated import Gated
+from .hosts import Host
 
 
 async def stop_outside_a_transaction(host: Host, database: Path) -> None:
@@ -52,7 +53,7 @@ async def test_results_of_a_zombie_are_refused_and_counted_and_it_goes_on(
     database = tmp_path / "jobs.db"
     instances = set()
     async with deadline(30 * stops), nothing_left(database):
-        host = await Host.start("gated.py", database, tmp_path, jobs)
+        host = await Host.start("gated", database, tmp_path, jobs)
         for stop in range(1, stops + 1):
             await host.write("jobs")
             assert await host.line() == "running"

@@ -1,4 +1,4 @@
-"""What a stopped runner must not leave behind: tasks, threads, descriptors, lock files, children."""
+"""What a stopped runner must not leave: tasks, threads, descriptors, lock files, children."""
 
 from __future__ import annotations
 

@@ -12,5 +12,5 @@ def seed_of(test: str) -> int:
     """A new seed, or the one that ASYNCJOBS_SEED names. pytest shows the line on failure."""
     given = os.environ.get(VARIABLE)
     seed = int(given) if given else secrets.randbits(32)
-    print(f"{test}: {VARIABLE}={seed}")  # noqa: T201 - the seed is to be seen
+    print(f"{test}: {VARIABLE}={seed}")
     return seed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sqlite3
 from collections import Counter
@@ -133,7 +134,7 @@ def _judge_runs(
     if state == "completed" and result is not None and int(str(result)) != claim:
         verdict.stale.append(f"{job_id}: the result is of claim {result}, the row has {claim}")
     ordered = sorted(starts, key=lambda start: start.claim)
-    for earlier, later in zip(ordered, ordered[1:], strict=False):
+    for earlier, later in itertools.pairwise(ordered):
         if later.started < earlier.started:
             verdict.stale.append(f"{job_id}: claim {later.claim} began before {earlier.claim}")
         if not overlap and earlier.ended is not None and earlier.ended > later.started:
