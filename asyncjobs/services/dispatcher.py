@@ -141,7 +141,7 @@ class Dispatcher:
             seconds = self._clock.seconds_until(result.next_run_at)
             if seconds is not None:
                 self._timer = self._loop.call_later(seconds, self.wake)
-        if result.jobs and any(self._room[name] > 0 for name in result.waiting):
+        if any(self._room[name] > 0 for name in result.waiting):
             self._commit.look()
         self._resume()
         self._check_quiet()

@@ -115,7 +115,15 @@ class Desk:
             more = {"uncharge": True, "reason": event.value, **more}
         if event in (Event.RETRYING, Event.SNOOZED, Event.RELEASED):
             more = {"run_at": self.clock.now(), **more}
-        return Transition(run.seq, run.claim, event, self.clock.now(), **more)
+        return Transition(
+            seq=run.seq,
+            claim=run.claim,
+            queue=run.queue,
+            task=run.task,
+            event=event,
+            at=self.clock.now(),
+            **more,
+        )
 
     async def finished(self, event: Event = Event.COMPLETED, **options: Any) -> str:
         """Insert, claim and end one job; its id."""

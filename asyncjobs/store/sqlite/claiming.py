@@ -22,6 +22,8 @@ from .transaction import Transaction, to_json
 VISITS_MAX = 10_000
 """Jobs without room that one claim passes over in a level: a millisecond of the writer."""
 SMALLEST_WINDOW = 16
+EARLIEST = -(2**63)
+"""Before every instant that a job can be due at; those before 1970 are negative."""
 
 # A row of candidates is a job as it will be once claimed: the values of a ``Claimed``.
 SEQ, TASK, QUEUE, CLAIM, RUN_AT = 0, 2, 3, 4, 12
@@ -34,8 +36,11 @@ class _Selection:
         self._tasks = operation.tasks
         wanted = {task for (task, _), jobs in unstarted.items() if jobs > 0}
         executors = {operation.tasks[task] for task in wanted if task in operation.tasks}
+        self._executors = executors
         # Slots that no waiting job wants do not count: a claim is done when the others are taken.
-        self.room = {name: free for name, free in operation.room.items() if name in executors}
+        self.room = {
+            name: free for name, free in operation.room.items() if free > 0 and name in executors
+        }
         self.total = sum(self.room.values())
         self.waiting = executors - self.room.keys()
         self.queued: list[Any] = []
@@ -56,6 +61,8 @@ class _Selection:
             if executor is None:
                 self.unknown.append(row[SEQ])
                 if len(self.unknown) >= FLUSH_ROWS_MAX:
+                    # Not seen what stands behind them.
+                    self.waiting.update(room)
                     return False
             elif room.get(executor, 0) > 0:
                 chosen.append(row)
@@ -69,8 +76,9 @@ class _Selection:
         return True
 
     def full_tasks(self) -> str:
-        """Known tasks whose executor has no room left, as JSON."""
+        """Known tasks whose executor has no room left, as JSON: those jobs are not looked at."""
         room = self.room
+        self.waiting.update(name for name in self._executors if not room.get(name))
         return to_json([task for task, name in self._tasks.items() if not room.get(name)]).decode()
 
 
@@ -105,9 +113,8 @@ def _take_parked(tx: Transaction, operation: Claim, selection: _Selection) -> bo
     for (task,) in tx.fetch("parked_tasks"):
         if task not in operation.tasks:
             continue
-        rows = tx.fetch("parked_candidates", task, tx.now, FLUSH_ROWS_MAX)
-        if operation.queues is not None:
-            rows = [row for row in rows if row[QUEUE] in operation.queues]
+        queues = None if operation.queues is None else to_json(operation.queues).decode()
+        rows = tx.fetch("parked_candidates", task, tx.now, queues, FLUSH_ROWS_MAX)
         if not selection.take_from(iter(rows), selection.parked):
             return False
     return True
@@ -131,7 +138,7 @@ def _due(
     tx: Transaction, queue: str, priority: int, window: int, selection: _Selection
 ) -> Iterator[Any]:
     """Due jobs of one level, fetched a window at a time, but for tasks without room."""
-    run_at, seq = -1, -1
+    run_at, seq = EARLIEST, 0
     while True:
         rows = tx.fetch(
             "claim_candidates",

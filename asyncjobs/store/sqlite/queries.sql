@@ -107,15 +107,16 @@ WITH RECURSIVE tasks (task) AS (
 )
 SELECT task FROM tasks WHERE task IS NOT NULL;
 
--- parked_candidates: the same for parked jobs of one task, best first.
+-- parked_candidates: the same for parked jobs of one task, best first, in all queues or in some.
 SELECT j.seq, j.id, j.task, j.queue, j.claim + 1, j.attempt + 1, j.crashes, j.snoozes, j.trigger,
        j.tags, j.options,
        (SELECT p.arguments || char(10) || ifnull(p.meta, '')
         FROM asyncjobs_payloads AS p WHERE p.seq = j.seq),
        j.run_at
 FROM asyncjobs_jobs AS j INDEXED BY asyncjobs_parked
-WHERE state = 'blocked' AND reason = 'unknown_task' AND task = ? AND run_at <= ?
-ORDER BY priority DESC, run_at LIMIT ?;
+WHERE state = 'blocked' AND reason = 'unknown_task' AND task = ?1 AND run_at <= ?2
+  AND (?3 IS NULL OR queue IN (SELECT value FROM json_each(?3)))
+ORDER BY priority DESC, run_at LIMIT ?4;
 
 -- park: sets aside jobs whose task this process does not know.
 UPDATE asyncjobs_jobs SET state = 'blocked', reason = 'unknown_task'
