@@ -41,7 +41,7 @@ class Worker:
         self.landing.set()
 
     def missed(self) -> None:
-        """Nothing to look for again: these tests claim by hand."""
+        pass
 
     def landed(self, reports: Sequence[tuple[Transition, Any]], answers: Sequence[str]) -> None:
         for (transition, _), answer in zip(reports, answers, strict=True):

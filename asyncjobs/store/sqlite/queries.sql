@@ -152,7 +152,7 @@ SET state = v.column3, reason = v.column4, run_at = ifnull(v.column5, run_at),
 FROM (VALUES {rows:10}) AS v
 WHERE asyncjobs_jobs.seq = v.column1 AND asyncjobs_jobs.claim = v.column2
   AND asyncjobs_jobs.instance = ? AND +asyncjobs_jobs.state = 'running'
-RETURNING seq, id, queue, task, attempt, claim, started_at, crashes;
+RETURNING seq, id, queue, task, attempt, claim, started_at;
 
 -- fence: what a refused write ran into.
 SELECT claim, instance, state FROM asyncjobs_jobs WHERE seq = ?;
@@ -175,9 +175,9 @@ DELETE FROM asyncjobs_attempts WHERE seq = ?1 AND claim <= (
 SELECT id, seq, claim, queue, task, state FROM asyncjobs_jobs
 WHERE id IN (SELECT value FROM json_each(?));
 
--- cancel_waiting: ends jobs that have not started.
+-- cancel_waiting: ends jobs that do not run. Nor do they show a run: an earlier one is no part of it.
 UPDATE asyncjobs_jobs
-SET state = 'cancelled', reason = 'user', cancel_reason = ?, finished_at = ?
+SET state = 'cancelled', reason = 'user', cancel_reason = ?, finished_at = ?, started_at = NULL
 WHERE seq IN (SELECT value FROM json_each(?));
 
 -- cancel_running: notes the request for whoever runs them.
@@ -192,7 +192,7 @@ WHERE seq IN (SELECT value FROM json_each(?));
 
 -- delete_jobs: removes rows, and names what hangs on them.
 DELETE FROM asyncjobs_jobs WHERE seq IN (SELECT value FROM json_each(?))
-RETURNING seq, claim, queue, task, state, key, tags, attempt + crashes > 1 OR state <> 'completed';
+RETURNING seq, claim, queue, task, state, key, tags, claim > 1 OR state <> 'completed';
 
 -- delete_payloads: arguments of deleted jobs.
 DELETE FROM asyncjobs_payloads WHERE seq IN (SELECT value FROM json_each(?));
@@ -242,7 +242,8 @@ ON CONFLICT (queue, task, state) DO UPDATE SET jobs = jobs + excluded.jobs;
 INSERT INTO asyncjobs_journal (at, kind, jobs) VALUES {rows:3};
 
 -- outcomes: how jobs ended, for handles that were not there when it happened.
-SELECT j.id, j.task, j.state, ifnull(j.cancel_reason, j.reason), r.result,
+SELECT j.id, j.task, j.state,
+       iif(j.state = 'cancelled', ifnull(nullif(j.cancel_reason, ''), j.reason), j.reason), r.result,
        a.error_type, a.error_message, a.traceback
 FROM asyncjobs_jobs AS j
 LEFT JOIN asyncjobs_results AS r ON r.seq = j.seq

@@ -176,9 +176,9 @@ def report(tx: Transaction, operation: Report) -> list[str]:
     _move(tx, operation.instance, others)
     if len(transitions) == len(operation.transitions):
         return ["done"] * len(transitions)
-    done = {t.seq for t in transitions}
+    done = {(t.seq, t.claim) for t in transitions}
     return [
-        "done" if t.seq in done else _why_refused(tx, operation.instance, t)
+        "done" if (t.seq, t.claim) in done else _why_refused(tx, operation.instance, t)
         for t in operation.transitions
     ]
 
@@ -219,7 +219,7 @@ def _move(
     if len(rows) < len(transitions):
         raise TryCarefully
     attempts: list[Any] = []
-    for seq, _, queue, task, attempt, claim_now, started_at, crashes in rows:
+    for seq, _, queue, task, attempt, claim_now, started_at in rows:
         t = by_seq[seq]
         tx.count_move(queue, task, State.RUNNING.value, t.state.value)
         tx.note(t.event, (seq, claim_now))
@@ -227,7 +227,7 @@ def _move(
             number = attempt + t.uncharge
             attempts += (seq, t.claim, number, t.event.value, t.reason, instance, started_at,
                          t.at, t.error.type, t.error.message, t.error.traceback)  # fmt: skip
-            if number + crashes > ATTEMPT_ROWS_MAX:
+            if t.claim > ATTEMPT_ROWS_MAX:  # it rises with every run, also over retries by hand
                 tx.fetch("trim_attempts", seq, ATTEMPT_ROWS_MAX - 1)
     tx.write_rows("insert_attempts", attempts)
     return rows
@@ -237,7 +237,8 @@ def _move_values(t: Transition, rise: int) -> tuple[Any, ...]:
     assert State.RUNNING in MOVES[t.event][0]
     state = t.state
     finished_at = t.at if state in FINISHED else None
-    crashed = t.reason == "crash"
+    # The reason of other ends is the user's text, and may be this very word.
+    crashed = t.reason == "crash" and t.event in (Event.FAILED, Event.RESCUED)
     snoozed = t.event is Event.SNOOZED
     return (t.seq, t.claim, state.value, t.reason, t.run_at, finished_at,
             int(t.uncharge), int(crashed), int(snoozed), rise)  # fmt: skip
