@@ -26,9 +26,11 @@ from .handle import JobHandle
 from .records import Accepted, NewJob
 from .registry import Registry
 from .rules.limits import BULK_MAX, check_choice, check_integer, check_text
+from .running.mailbox import Mailbox
 from .services.dispatcher import Tally
 from .services.engine import Engine, Settings
 from .services.instance import LEASE_SECONDS
+from .services.resolver import GONE
 from .tasks import Task, TaskRegistrar, Tasks
 
 R = TypeVar("R")
@@ -156,9 +158,7 @@ class Runner(TaskRegistrar):
         self._check_task(job)
         box = engine.mailboxes.open(job.id, local=True)
         accepted = await engine.commit.enqueue(job)
-        if accepted is not None:
-            return self._existing_handle(job, accepted)
-        return JobHandle(self, job.id, box)
+        return self._handle_of(job, box, accepted)
 
     async def enqueue_many(self, jobs: Iterable[NewJob[R]]) -> list[JobHandle[R]]:
         """Store up to 10,000 jobs in one commit, all or none; handles in the same order.
@@ -189,9 +189,7 @@ class Runner(TaskRegistrar):
             if accepted is not None and accepted.conflict:
                 raise _key_conflict(job, accepted)
         return [
-            JobHandle(self, job.id, box)
-            if accepted is None
-            else self._existing_handle(job, accepted)
+            self._handle_of(job, box, accepted)
             for job, box, accepted in zip(jobs, boxes, answers, strict=True)
         ]
 
@@ -204,7 +202,13 @@ class Runner(TaskRegistrar):
         check_text(job_id, "job_id")
         return JobHandle(self, job_id, self.engine().mailboxes.open(job_id, local=False))
 
-    def _existing_handle(self, job: NewJob[R], accepted: Accepted) -> JobHandle[R]:
+    def _handle_of(
+        self, job: NewJob[R], box: Mailbox, accepted: Accepted | None
+    ) -> JobHandle[R]:
+        if accepted is None:
+            if box.outcome is GONE:  # deleted, and now enqueued again
+                box.outcome = None
+            return JobHandle(self, job.id, box)
         if accepted.conflict:
             raise _key_conflict(job, accepted)
         handle: JobHandle[R] = self.handle(accepted.job_id)
