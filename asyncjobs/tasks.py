@@ -98,6 +98,7 @@ class Task(Generic[P, R]):
         )
         self._runners: list[Runner] = []
         self._started: list[Runner] = []
+        self._now = _SYSTEM_CLOCK.now
         # Not its ``__dict__``: a function's own ``retry`` or ``name`` (tenacity puts one there)
         # would take the place of the task's.
         update_wrapper(self, function, updated=())
@@ -225,7 +226,7 @@ class Task(Generic[P, R]):
         if trigger is None:
             run = current_run.get(None)
             trigger = "api" if run is None else f"job:{run.job.id}"
-        now = self._clock().now()
+        now = self._now()
         return NewJob(
             new_id(now),
             self.name,
@@ -243,9 +244,6 @@ class Task(Generic[P, R]):
             options.stored,
         )
 
-    def _clock(self) -> Clock:
-        return self._started[0].clock if self._started else _SYSTEM_CLOCK
-
     # The runner's side
 
     def join(self, runner: Runner) -> None:
@@ -260,11 +258,13 @@ class Task(Generic[P, R]):
         """
         self.codec  # noqa: B018 - made here, so that a wrong annotation is found at start
         self._started.append(runner)
+        self._now = runner.clock.now
 
     def stop(self, runner: Runner) -> None:
         """The runner is no longer running."""
         if runner in self._started:
             self._started.remove(runner)
+        self._now = self._started[-1].clock.now if self._started else _SYSTEM_CLOCK.now
 
 
 class AsyncTask(Task[P, R]):

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import weakref
+from collections import deque
 from collections.abc import Generator, Sequence
 
 from ..records import Outcome
+
+SWEEP_AT = 100
+"""Mailboxes that may be gone before their entries are cleaned up."""
 
 
 class Mailbox:
@@ -74,7 +78,8 @@ class Mailbox:
                 waiter.set_exception(error)
 
     def __del__(self) -> None:
-        self._boxes.discard(self._job_id)
+        # The collector may call this in any thread: leave a note, the loop's thread cleans up.
+        self._boxes.dropped.append(self._job_id)
 
 
 class Mailboxes:
@@ -86,9 +91,13 @@ class Mailboxes:
 
     def __init__(self) -> None:
         self._boxes: dict[str, weakref.ref[Mailbox]] = {}
+        self.dropped: deque[str] = deque()
+        """Ids of mailboxes that are gone."""
 
     def open(self, job_id: str, *, local: bool) -> Mailbox:
         """The job's mailbox, a new one if nobody holds one."""
+        if len(self.dropped) > SWEEP_AT:
+            self._sweep()
         box = self.find(job_id)
         if box is None:
             box = Mailbox(self, job_id, local=local)
@@ -100,11 +109,12 @@ class Mailboxes:
         reference = self._boxes.get(job_id)
         return None if reference is None else reference()
 
-    def discard(self, job_id: str) -> None:
-        """Nobody holds this one any more."""
-        reference = self._boxes.get(job_id)
-        if reference is not None and reference() is None:
-            del self._boxes[job_id]
+    def _sweep(self) -> None:
+        while self.dropped:
+            job_id = self.dropped.popleft()
+            reference = self._boxes.get(job_id)
+            if reference is not None and reference() is None:
+                del self._boxes[job_id]
 
     def deliver(self, job_id: str, outcome: Outcome, cause: BaseException | None = None) -> None:
         """Resolve the job's awaiters, if it has any."""

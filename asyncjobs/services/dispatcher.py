@@ -25,7 +25,7 @@ from ..running.executors.base import Executor
 from ..running.executors.coroutine import CoroutineExecutor
 from ..running.executors.thread import ThreadExecutor
 from ..running.mailbox import Mailbox, Mailboxes
-from ..states import FINISHED, Event
+from ..states import FINISHED, Event, State
 from ..store.base import Claim, ClaimResult
 from ..store.group_commit import GroupCommit
 
@@ -78,6 +78,7 @@ class Dispatcher:
         self._commit = commit
         self._mailboxes = mailboxes
         self._clock = clock
+        self._now = clock.now
         self._loop = asyncio.get_running_loop()
         self._context = copy_context()
         self._executors: dict[str, Executor] = {
@@ -171,9 +172,7 @@ class Dispatcher:
 
     def _report(self, run: Run, happened: Happened) -> None:
         job = run.job
-        transition = decide(
-            job, happened, self._clock.now(), cancel_requested=run.stop_reason == "user"
-        )
+        transition = decide(job, happened, self._now(), cancel_requested=run.stop_reason == "user")
         if transition.error is not None:
             log.warning(
                 "job %s of task %r, attempt %d: %s after %s",
@@ -199,8 +198,10 @@ class Dispatcher:
                 self._runs.pop(run.job.seq, None)
             if answer == "lost":
                 self._lost(run)
-            elif transition.event is Event.COMPLETED or transition.state in FINISHED:
-                self._deliver(run, transition)
+            elif transition.event is Event.COMPLETED:
+                self._deliver(run, State.COMPLETED, transition)
+            elif transition.state in FINISHED:
+                self._deliver(run, transition.state, transition)
             elif transition.run_at is not None and transition.run_at <= self._clock.now():
                 if not self._asked:  # a claim in the same transaction has seen it
                     self.wake()
@@ -208,11 +209,10 @@ class Dispatcher:
                 self._wake_at(transition.run_at)
         self._check_quiet()
 
-    def _deliver(self, run: Run, transition: Transition) -> None:
+    def _deliver(self, run: Run, state: State, t: Transition) -> None:
         box = self._mailboxes.find(run.job.id)
         if box is not None:
-            t = transition
-            box.deliver(Outcome(run.job.task, t.state, t.reason, t.result, t.error), run.cause)
+            box.deliver(Outcome(t.task, state, t.reason, t.result, t.error), run.cause)
 
     def _wake_at(self, run_at: int | None) -> None:
         """A job was queued for later: look then, if nothing earlier makes us look."""

@@ -112,6 +112,8 @@ class GroupCommit(Generic[RunT]):
         self._inserts: list[_Waiting] = []
         self._alone: deque[_Waiting] = deque()
         self._wake = asyncio.Event()
+        self._awake = False
+        """Whether ``_wake`` is set: asking the event costs more than a job can spare."""
         self._look = False
         self._writing = False
         self._closing = False
@@ -134,7 +136,8 @@ class GroupCommit(Generic[RunT]):
         """Write one new job with the next flush."""
         future = self._loop.create_future()
         self._inserts.append((job, future))
-        self._wake.set()
+        if not self._awake:
+            self._rouse()
         return future
 
     def enqueue_many(self, jobs: Sequence[NewJob[Any]]) -> asyncio.Future[list[Accepted | None]]:
@@ -145,24 +148,29 @@ class GroupCommit(Generic[RunT]):
         """Run one operation with the next flush."""
         future = self._loop.create_future()
         self._operations.append((operation, future))
-        self._wake.set()
+        self._rouse()
         return future
 
     def alone(self, operation: Operation) -> asyncio.Future[Any]:
         """Run one large operation in a commit of its own, between two flushes."""
         future = self._loop.create_future()
         self._alone.append((operation, future))
-        self._wake.set()
+        self._rouse()
         return future
 
     def report(self, transition: Transition, run: RunT) -> None:
         """Write a run's outcome with the next flush. Kept until it is written."""
         self._reports.append((transition, run))
-        self._wake.set()
+        if not self._awake:
+            self._rouse()
 
     def look(self) -> None:
         """Flush soon, so that the source is asked for a claim."""
         self._look = True
+        self._rouse()
+
+    def _rouse(self) -> None:
+        self._awake = True
         self._wake.set()
 
     @property
@@ -183,7 +191,7 @@ class GroupCommit(Generic[RunT]):
     def close(self) -> None:
         """Let :meth:`run` return once everything is written."""
         self._closing = True
-        self._wake.set()
+        self._rouse()
 
     def give_up(self) -> None:
         """Let :meth:`run` return after one more try, written or not."""
@@ -203,6 +211,7 @@ class GroupCommit(Generic[RunT]):
         while not (self._closing and self.idle):
             await self._wake.wait()
             self._wake.clear()
+            self._awake = False
             if self._pause:
                 await self._rest()
             self._writing = True
@@ -218,7 +227,7 @@ class GroupCommit(Generic[RunT]):
                     break
                 # Also when nothing waits: only another try can tell that writing succeeds again.
                 self._look = not self._closing
-                self._wake.set()
+                self._rouse()
 
     async def _rest(self) -> None:
         """Wait before the next try after a failure; a closing writer still tries."""
@@ -229,6 +238,7 @@ class GroupCommit(Generic[RunT]):
         while not self._giving_up:
             await self._wake.wait()
             self._wake.clear()
+            self._awake = False
 
     async def _write_alone(self) -> None:
         if not self._alone:

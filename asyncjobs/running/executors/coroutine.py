@@ -41,7 +41,9 @@ class CoroutineExecutor:
         current_run.set(run)
         task = run.task
         try:
-            args, kwargs = task.codec.decode_arguments(run.job.arguments)
+            args, kwargs = ((), {}) if run.job.payload is None else (
+                task.codec.decode_arguments(run.job.arguments)
+            )  # fmt: skip
         except InvalidArguments as error:
             self._setting.ended(run, refusal_happened(run, error, "invalid_arguments"))
             return
