@@ -81,6 +81,10 @@ class Claimed(NamedTuple):
         """The meta as JSON; ``None`` when there is none."""
         return None if self.payload is None else self.payload.partition("\n")[2] or None
 
+    def __repr__(self) -> str:
+        # Short on purpose: asyncio and aiosqlite log what passes through them.
+        return f"<Claimed job {self.id} of task {self.task!r}, claim {self.claim}>"
+
 
 class ErrorRecord(Struct, frozen=True, gc=False):
     """An exception as data."""
@@ -121,6 +125,9 @@ class Transition(NamedTuple):
         assert state is not None
         return state
 
+    def __repr__(self) -> str:
+        return f"<Transition of job {self.seq}, claim {self.claim}: {self.event}>"
+
 
 class Outcome(Struct, frozen=True, gc=False):
     """How a job ended: what an awaited handle is resolved with."""
@@ -130,6 +137,9 @@ class Outcome(Struct, frozen=True, gc=False):
     reason: str | None = None
     result: str | None = None
     error: ErrorRecord | None = None
+
+    def __repr__(self) -> str:
+        return f"<Outcome of a job of task {self.task!r}: {self.state}>"
 
 
 class Attempt(Struct, frozen=True, kw_only=True):

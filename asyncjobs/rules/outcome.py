@@ -43,6 +43,10 @@ class Returned(NamedTuple):
 
     result: str | None
 
+    def __repr__(self) -> str:
+        # Without the value: in debug mode asyncio logs what a thread hands to the loop.
+        return "<Returned>"
+
 
 class Raised(NamedTuple):
     """The job raised, ran out of time, or returned what cannot be stored."""
