@@ -15,7 +15,7 @@ from .errors import (
     JobTimedOut,
     ResultGone,
 )
-from .records import Job, Outcome
+from .records import Job, Outcome, in_one_line
 from .rules.codec import decode_plain
 from .running.context import current_run
 from .running.mailbox import Mailbox
@@ -177,7 +177,7 @@ def error_of(job_id: str, outcome: Outcome) -> JobError:
     }
     if outcome.state is State.CANCELLED:
         kind = JobExpired if outcome.reason == "expired" else JobCancelled
-        return kind(f"job {job_id} was cancelled: {outcome.reason}", **details)
+        return kind(f"job {job_id} was cancelled: {in_one_line(outcome.reason or '')}", **details)
     failed = {"timeout": JobTimedOut, "crash": JobCrashed}.get(outcome.reason or "", JobFailed)
     why = error.summary if error else "unknown"
     return failed(f"job {job_id} of task {outcome.task!r} failed: {why}", **details)

@@ -96,9 +96,7 @@ class ErrorRecord(Struct, frozen=True, gc=False):
     @property
     def summary(self) -> str:
         """Type and message in one line of at most :data:`SUMMARY_MAX` characters."""
-        line = f"{self.type}: {self.message}" if self.message else self.type
-        line = line.encode("unicode_escape", "backslashreplace").decode("ascii")
-        return line if len(line) <= SUMMARY_MAX else line[: SUMMARY_MAX - 1] + "…"
+        return in_one_line(f"{self.type}: {self.message}" if self.message else self.type)
 
 
 class Transition(NamedTuple):
@@ -225,3 +223,9 @@ def optional_datetime(instant: int | None) -> datetime | None:
 def tags_from_json(tags: str | None) -> tuple[str, ...]:
     """Tags as stored, as a tuple."""
     return () if tags is None else msgspec.json.decode(tags, type=tuple[str, ...])
+
+
+def in_one_line(text: str) -> str:
+    """Users' text for a log record or a message: escaped, at most :data:`SUMMARY_MAX` long."""
+    line = text.encode("unicode_escape", "backslashreplace").decode("ascii")
+    return line if len(line) <= SUMMARY_MAX else line[: SUMMARY_MAX - 1] + "…"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from asyncjobs import ArgumentsTooLarge, InvalidOption, JobFailed, Runner, Tasks
+from asyncjobs import ArgumentsTooLarge, Cancel, InvalidOption, JobFailed, Runner, Tasks
 from asyncjobs.records import ErrorRecord
 from asyncjobs.rules.limits import (
     ARGUMENTS_MAX,
@@ -125,6 +125,22 @@ async def test_a_traceback_is_kept_whole_up_to_64_kibibytes_and_cut_above(runner
     assert len(error.traceback.encode()) <= ERROR_MAX
     assert "cut" in error.traceback
     assert error.traceback.startswith("Traceback")
+
+
+async def test_the_reason_of_a_cancellation_is_kept_whole_up_to_its_cap_and_cut_above(
+    runner: Runner,
+) -> None:
+    @runner.task
+    async def leave(size: int) -> None:
+        raise Cancel("x" * size)
+
+    for size in (KEY_MAX - 1, KEY_MAX):
+        job = await (await leave.enqueue(size)).wait()
+        assert job.reason == "x" * size
+    job = await (await leave.enqueue(KEY_MAX + 1)).wait()
+    assert job.reason is not None
+    assert len(job.reason) <= KEY_MAX
+    assert "cut" in job.reason
 
 
 @pytest.mark.parametrize("letter", ["é", "\ud800", "\x00", "😀", "\x1b"])
