@@ -118,6 +118,9 @@ async def connect(path: str) -> Connection:
         cached_statements=CACHED_STATEMENTS,
     )
     try:
+        # First without aiosqlite: after a failure its thread still reports to the event loop, and
+        # prints a traceback when that is closed by then.
+        sqlite3.connect(path).close()
         await database
     except sqlite3.Error as error:
         raise translate(error, path) from error
