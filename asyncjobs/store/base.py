@@ -154,7 +154,10 @@ class Leave(Struct, frozen=True):
 
 
 class Prune(Struct, frozen=True):
-    """Delete what ended before its state's limit, at most ``limit`` rows. Result: how many."""
+    """Delete what ended before its state's limit, at most ``limit`` rows. Result: how many.
+
+    Rows of the journal count as well: as many as the limit mean that there may be more.
+    """
 
     before: Mapping[str, int]
     """State to instant: finished jobs that ended earlier go."""

@@ -214,10 +214,12 @@ SELECT seq FROM asyncjobs_jobs INDEXED BY asyncjobs_finished
 WHERE state = ? AND finished_at IS NOT NULL AND finished_at < ? ORDER BY finished_at LIMIT ?;
 
 -- prune_journal: events past their time, oldest first. The last row stays, or its position would be
--- given out again.
+-- given out again. Looks at the oldest rows alone, since there is no index on the time and a search
+-- for old ones would walk through the whole journal.
 DELETE FROM asyncjobs_journal WHERE position IN (
-  SELECT position FROM asyncjobs_journal WHERE at < ? ORDER BY position LIMIT ?
-) AND position < (SELECT max(position) FROM asyncjobs_journal);
+  SELECT position FROM (SELECT position, at FROM asyncjobs_journal ORDER BY position LIMIT ?)
+  WHERE at < ?
+) AND position < (SELECT max(position) FROM asyncjobs_journal) RETURNING position;
 
 -- running_of: what one instance is said to run.
 SELECT seq, claim, queue, task, attempt, crashes, max_crashes, cancel_reason IS NOT NULL

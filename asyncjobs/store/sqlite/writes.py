@@ -313,7 +313,7 @@ def prune(tx: Transaction, operation: Prune) -> int:
         room -= len(seqs)
         if room <= 0:
             return operation.limit
-    tx.fetch("prune_journal", operation.journal_before, room)
+    room -= len(tx.fetch("prune_journal", room, operation.journal_before))
     return operation.limit - room
 
 
