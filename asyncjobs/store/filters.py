@@ -126,6 +126,7 @@ def decode_cursor(cursor: str, order: str) -> Sequence[Any]:
     except (ValueError, TypeError, binascii.Error, msgspec.DecodeError, UnicodeError) as error:
         raise InvalidOption("cursor is not one that list() gave out") from error
     expected = {BY_SEQ: [int], BY_END: [int, int], BY_ID: [str]}[order]
-    if kind != order or [type(value) for value in place] != expected:
+    storable = all(isinstance(value, str) or -(2**63) <= value < 2**63 for value in place)
+    if kind != order or [type(value) for value in place] != expected or not storable:
         raise InvalidOption("cursor belongs to a listing with another filter")
     return place

@@ -18,6 +18,10 @@ from .kit import Desk
 HANG_SECONDS = 30
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "broken: breaks the store on purpose")
+
+
 @pytest.fixture(autouse=True)
 def watchdog() -> Iterator[None]:
     """A frozen event loop ends its test, not the whole run."""

@@ -47,6 +47,10 @@ SELECT j.id FROM asyncjobs_jobs AS j WHERE j.key IS NOT NULL AND NOT EXISTS (
   SELECT 1 FROM asyncjobs_keys AS k WHERE k.key = j.key AND k.task = j.task AND k.seq = j.seq)
 LIMIT 5;
 
+-- tag_mismatch: a job's tags are registered for it
+SELECT j.id FROM asyncjobs_jobs AS j CROSS JOIN json_each(j.tags) AS t WHERE NOT EXISTS (
+  SELECT 1 FROM asyncjobs_tags AS r WHERE r.tag = t.value AND r.seq = j.seq) LIMIT 5;
+
 -- counters: the counter rows say what the table holds
 SELECT queue || ' ' || task || ' ' || state FROM (
   SELECT queue, task, state, count(*) AS jobs FROM asyncjobs_jobs GROUP BY queue, task, state
