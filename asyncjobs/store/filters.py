@@ -93,6 +93,9 @@ def _add_state(add: Any, state: str, now: int) -> None:
             add("j.state = 'queued' AND j.attempt = 0 AND j.run_at > ?", now)
         case "retrying":
             add("j.state = 'queued' AND j.attempt > 0")
+        case _ if state in FINISHED:
+            # The second half lets the planner see that the partial index holds them all.
+            add("j.state = ? AND j.finished_at IS NOT NULL", state)
         case _:
             add("j.state = ?", state)
 

@@ -18,18 +18,18 @@ def violations(connection: sqlite3.Connection) -> list[Violation]:
     """What does not hold, all seen at one instant; an empty list when all is well."""
     connection.execute("BEGIN")
     try:
+        damage = connection.execute("PRAGMA integrity_check(5)").fetchall()
+        if damage != [("ok",)]:
+            # What a damaged file answers to other questions means nothing, if it answers at all.
+            return [Violation("SQLite finds the file intact", [str(row[0]) for row in damage])]
         found = [
             Violation(_CHECKS.purpose[name], [str(row[0]) for row in rows])
             for name, text in _CHECKS.text.items()
             if (rows := connection.execute(text).fetchall())
         ]
-        found += _replay(connection)
-        damage = connection.execute("PRAGMA integrity_check(5)").fetchall()
+        return found + _replay(connection)
     finally:
         connection.execute("COMMIT")
-    if damage != [("ok",)]:
-        found.append(Violation("SQLite finds the file intact", [str(row[0]) for row in damage]))
-    return found
 
 
 def _replay(connection: sqlite3.Connection) -> list[Violation]:
