@@ -123,6 +123,7 @@ class Runner(TaskRegistrar):
 
         Raises:
             TaskExists: another task has one of the names; none is added.
+            InvalidOption: it is no Tasks and no task.
         """
         if not isinstance(tasks, (Task, Tasks)):
             raise InvalidOption(f"include takes Tasks or one task, got {type(tasks).__name__}")
@@ -332,15 +333,15 @@ class Runner(TaskRegistrar):
                 f"the runner on {self._settings.path} is not running; use it inside "
                 "'async with runner:'"
             )
-        if engine.failure is not None:
-            engine.check_alive()
+        if not engine.commit.open:
+            engine.check_open()
         return engine
 
     @property
     def healthy(self) -> bool:
         """True while jobs are run and the last write succeeded: for a health check."""
         engine = self._engine
-        return engine is not None and engine.failure is None and engine.commit.failing is None
+        return engine is not None and engine.commit.open and engine.commit.failing is None
 
     @property
     def tally(self) -> Tally:

@@ -71,6 +71,7 @@ class Dispatcher:
         self.random = random
         self.tally = Tally()
         self.draining = False
+        self.stopped = False
         self._tasks = tasks
         self._slots = dict(slots)
         self._room = dict(slots)
@@ -93,6 +94,7 @@ class Dispatcher:
         """Room that the claim being written may fill; nobody else may take it meanwhile."""
         self._timer: asyncio.TimerHandle | None = None
         self._grace: asyncio.Future[None] | None = None
+        self._hurried = False
         self._quiet = asyncio.Event()
         self._forget_move = clock.on_move(self.wake)
         self._known = {name: task.executor for name, task in tasks.items()}
@@ -130,6 +132,9 @@ class Dispatcher:
         for job in result.jobs:
             task = self._tasks[job.task]
             self._runs[job.seq] = run = Run(job, task, self)
+            if self.draining:
+                self._report(run, Released("shutdown"))
+                continue
             self._room[task.executor] -= 1
             if run.timeout is not None:
                 run.timer = self._loop.call_later(run.timeout, self._time_out, run)
@@ -138,7 +143,7 @@ class Dispatcher:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if result.next_run_at is not None:
+        if result.next_run_at is not None and not self.draining:
             seconds = self._clock.seconds_until(result.next_run_at)
             if seconds is not None:
                 self._timer = self._loop.call_later(seconds, self.wake)
@@ -217,7 +222,7 @@ class Dispatcher:
     def _wake_at(self, run_at: int | None) -> None:
         """A job was queued for later: look then, if nothing earlier makes us look."""
         seconds = None if run_at is None else self._clock.seconds_until(run_at)
-        if seconds is None:
+        if seconds is None or self.draining:
             return
         when = self._loop.time() + seconds
         if self._timer is None or when < self._timer.when():
@@ -355,11 +360,11 @@ class Dispatcher:
 
     async def stop(self, grace: float) -> list[Run]:
         """Let jobs finish for ``grace`` seconds, stop the rest, return those that do not stop."""
-        self.draining = True
+        self.draining = self.stopped = True
         self._forget_move()
         if self._timer is not None:
             self._timer.cancel()
-        self._grace = asyncio.ensure_future(self._quiet_within(grace))
+        self._grace = asyncio.ensure_future(self._quiet_within(0.0 if self._hurried else grace))
         await asyncio.wait([self._grace])
         for run in list(self._runs.values()):
             self._interrupt(run, "shutdown", 0)
@@ -374,7 +379,8 @@ class Dispatcher:
         return stubborn
 
     def hurry(self) -> None:
-        """End the grace time now."""
+        """End the grace time now, or before it begins."""
+        self._hurried = True
         if self._grace is not None:
             self._grace.cancel()
 

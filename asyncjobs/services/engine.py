@@ -19,7 +19,7 @@ import anyio
 from msgspec import Struct
 
 from ..clock import Clock
-from ..errors import RunnerClosed, RunnerFailed
+from ..errors import AsyncJobsError, RunnerClosed, RunnerFailed, RunnerNotStarted
 from ..records import Outcome
 from ..running.context import Run, RunnableTask
 from ..running.mailbox import Mailboxes
@@ -103,25 +103,39 @@ class Engine:
             raise
         finally:
             ready.cancel()
-        if self._main.done():
-            self._main.result()
+        if isinstance(self.failure, AsyncJobsError):
+            raise self.failure
+        if self.failure is not None:
+            raise self._failed()
 
     async def _run(self) -> None:
-        await self.store.open()
         try:
-            self._put_up_instance()
-            await self._serve()
+            await self.store.open()
+            try:
+                self._put_up_instance()
+                await self._serve()
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await self._take_down()
         except BaseException as error:
-            self.failure = error
-            failed = RunnerFailed(f"the runner's own task died: {error!r}")
-            failed.__cause__ = error
+            self.failure = _only(error)
+            failed = self._failed()
+            self.commit.abandon(failed)
             self.mailboxes.fail_all(failed)
-            raise
-        finally:
-            self._take_down_instance()
-            with anyio.CancelScope(shield=True):
-                await self.resolver.close()
-                await self.store.close()
+            if isinstance(error, asyncio.CancelledError):
+                raise
+            if self._ready.is_set():
+                log.exception("the runner's own task died")
+
+    async def _take_down(self) -> None:
+        """Leave nothing behind; jobs still run here only when the engine failed."""
+        dispatcher = getattr(self, "dispatcher", None)
+        if dispatcher is not None and not dispatcher.stopped:
+            self._stubborn = bool(await dispatcher.stop(0.0))
+        if self._instance is not None:
+            self._instance.stop(keep_lock=self._stubborn)
+        await self.resolver.close()
+        await self.store.close()
 
     def _put_up_instance(self) -> None:
         if self.store.path != MEMORY:
@@ -170,6 +184,7 @@ class Engine:
             self._clock_offset = self._measure_clock()
             group.start_soon(repeat, self._tick, TICK_SECONDS)
             group.start_soon(repeat, pruner.prune, PRUNE_SECONDS)
+            self.commit.open = True
             self._ready.set()
             await self._stopping.wait()
             await self._stop()
@@ -227,7 +242,7 @@ class Engine:
         self._stopping.set()
         await self._ended()
         if self.failure is not None:
-            raise RunnerFailed(f"the runner's own task died: {self.failure!r}") from self.failure
+            raise self._failed()
 
     async def _ended(self) -> None:
         """Wait for the background task, also under cancellation; cancellation goes on after it."""
@@ -261,11 +276,6 @@ class Engine:
         self.commit.give_up()
         await self.commit.finished.wait()
 
-    def _take_down_instance(self) -> None:
-        if self._instance is not None:
-            keep = self._stubborn or (self.failure is not None and bool(self.dispatcher.held()))
-            self._instance.stop(keep_lock=keep)
-
     def hurry(self) -> None:
         """End the grace time now."""
         self.dispatcher.hurry()
@@ -277,17 +287,34 @@ class Engine:
         assert self._main is not None
         await asyncio.wait([waiting, self._main], return_when=asyncio.FIRST_COMPLETED)
 
-    def check_alive(self) -> None:
-        """Raise if the background task has died.
+    def check_open(self) -> None:
+        """Raise if nothing can be written now.
 
         Raises:
-            RunnerFailed: with the cause.
+            RunnerNotStarted, RunnerClosed, RunnerFailed: which of them it is.
         """
-        if self.failure is not None:
-            raise RunnerFailed(f"the runner's own task died: {self.failure!r}") from self.failure
+        if self.commit.open:
+            return
+        if self._stopping.is_set() and self.failure is None:
+            raise RunnerClosed(f"the runner on {self.settings.path} has stopped")
+        if self.failure is None and not self._ready.is_set():
+            raise RunnerNotStarted(f"the runner on {self.settings.path} has not started yet")
+        raise self._failed()
+
+    def _failed(self) -> RunnerFailed:
+        failed = RunnerFailed(f"the runner's own task died: {self.failure!r}")
+        failed.__cause__ = self.failure
+        return failed
 
     async def idle(self) -> None:
         """Return once nothing runs, is due, or waits to be written."""
         while not self.dispatcher.idle:
-            self.check_alive()
+            self.check_open()
             await self.commit.flushed()
+
+
+def _only(error: BaseException) -> BaseException:
+    """The one error in a task group's: who waits for it has no use for the group."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error

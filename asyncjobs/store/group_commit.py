@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
-from ..errors import AsyncJobsError, StoreBusy, StoreError
+from ..errors import AsyncJobsError, RunnerClosed, StoreBusy, StoreError
 from ..records import Accepted, NewJob, Transition
 from ..rules.limits import FLUSH_BYTES_MAX, FLUSH_ROWS_MAX
 from .base import (
@@ -123,6 +123,8 @@ class GroupCommit(Generic[RunT]):
         """Loop time after which a caller hears ``StoreBusy``; only once the lock was met."""
         self.failing: StoreError | None = None
         """The error of the last write, ``None`` once one succeeds. Nothing is claimed meanwhile."""
+        self.open = False
+        """Whether somebody may write: set by the owner at start, gone when the writer ends."""
         self.flushes = 0
         self._flushed = asyncio.Event()
         self.finished = asyncio.Event()
@@ -189,7 +191,8 @@ class GroupCommit(Generic[RunT]):
         await self._flushed.wait()
 
     def close(self) -> None:
-        """Let :meth:`run` return once everything is written."""
+        """Take nothing more, and let :meth:`run` return once everything is written."""
+        self.open = False
         self._closing = True
         self._rouse()
 
@@ -202,8 +205,9 @@ class GroupCommit(Generic[RunT]):
         """The writer. Ends after :meth:`close`, when nothing is left to write."""
         try:
             await self._write_until_closed()
+            self.abandon(self.failing or RunnerClosed("the runner has stopped"))
         finally:
-            self._fail_all(self.failing)
+            self.open = False
             self.finished.set()
             self._flushed.set()
 
@@ -249,6 +253,9 @@ class GroupCommit(Generic[RunT]):
         except StoreBusy as error:
             self._busy(error)
             self._alone.extendleft(self._wait_on([waiting], error))
+        except asyncio.CancelledError:
+            self._alone.appendleft(waiting)
+            raise
         except StoreError as error:
             self._troubled(error)
             _fail([waiting], error)
@@ -271,6 +278,9 @@ class GroupCommit(Generic[RunT]):
         except StoreBusy as error:
             self._busy(error)
             self._put_back(batch, error)
+        except asyncio.CancelledError:
+            self._keep(batch)
+            raise
         except StoreError as error:
             self._troubled(error)
             self._reports[:0] = batch.reports
@@ -331,10 +341,14 @@ class GroupCommit(Generic[RunT]):
         if len(singles) == 1:
             self._reject(singles[0], error)
             return
-        for single in singles:
+        for place, single in enumerate(singles):
             instance = self._source.instance if self._source else ""
             try:
                 results = await self._store.write(single.to_write(instance))
+            except asyncio.CancelledError:
+                for unknown in singles[place:]:
+                    self._keep(unknown)
+                raise
             except StoreBusy as busy:
                 self._busy(busy)
                 self._put_back(single, busy)
@@ -394,6 +408,12 @@ class GroupCommit(Generic[RunT]):
             self._deadlines.clear()
             self._missed()
 
+    def _keep(self, batch: _Batch[RunT]) -> None:
+        """The writer is cancelled during a write: leave its callers to :meth:`abandon`."""
+        self._reports += batch.reports
+        self._operations += batch.operations
+        self._inserts += batch.inserts
+
     def _missed(self) -> None:
         if self._source is not None:
             self._source.missed()
@@ -415,13 +435,14 @@ class GroupCommit(Generic[RunT]):
         _fail(over, _too_busy(error))
         return waiting
 
-    def _fail_all(self, error: StoreError | None) -> None:
-        """At the end: nobody is left waiting for ever."""
+    def abandon(self, error: AsyncJobsError) -> None:
+        """At the end, or when the owner has died: nobody is left waiting for ever."""
+        self.open = False
         if self._reports:
             log.error("%d outcomes could not be written; those jobs are rescued at the next start",
                       len(self._reports))  # fmt: skip
-        _fail([*self._operations, *self._inserts, *self._alone],
-              error or StoreError("the runner has stopped"))  # fmt: skip
+        _fail([*self._operations, *self._inserts, *self._alone], error)
+        self._flushed.set()
 
 
 def _too_busy(error: StoreBusy) -> StoreBusy:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -370,10 +370,10 @@ async def test_enqueue_in_a_runner_of_another_task_is_refused(runner: Runner) ->
         ({"delay": True}, "delay"),
         ({"delay": timedelta(days=-1)}, "delay"),
         ({"delay": timedelta(days=40_000)}, "delay"),
-        ({"at": datetime(2030, 1, 1)}, "at"),  # noqa: DTZ001 - naive is what is tested
+        ({"at": datetime(2030, 1, 1)}, "at"),
         ({"at": "2030-01-01"}, "at"),
         ({"at": 5}, "at"),
-        ({"delay": 1, "at": datetime(2030, 1, 1, tzinfo=timezone.utc)}, "delay and at"),
+        ({"delay": 1, "at": datetime(2030, 1, 1, tzinfo=UTC)}, "delay and at"),
         ({"priority": 101}, "priority"),
         ({"priority": -101}, "priority"),
         ({"priority": "high"}, "priority"),

@@ -255,14 +255,14 @@ async def test_task_of_no_runner_says_so() -> None:
     task = Tasks().task(plain)
 
     with pytest.raises(UnknownTask, match="include"):
-        task.enqueue(1)
+        await task.enqueue(1)
 
 
 async def test_task_of_a_runner_that_is_not_started_says_so(tmp_path: Path) -> None:
     task = Runner(tmp_path / "jobs.db").task(plain)
 
     with pytest.raises(RunnerNotStarted, match="async with runner"):
-        task.enqueue(1)
+        await task.enqueue(1)
 
 
 async def test_task_in_two_running_runners_asks_which(tmp_path: Path) -> None:
@@ -350,7 +350,7 @@ async def test_call_that_does_not_fit_the_signature_is_refused(
     task = runner.task(plain)
 
     with pytest.raises(InvalidArguments, match=named):
-        task.enqueue(*args, **kwargs)
+        await task.enqueue(*args, **kwargs)
 
 
 SCRIPT = """
