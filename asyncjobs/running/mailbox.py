@@ -130,13 +130,15 @@ class Mailboxes:
 
     def awaited(self) -> list[str]:
         """Ids that somebody waits for right now."""
-        return [job_id for job_id, box in self._held() if box.waiters]
+        return [box._job_id for box in self._held() if box.waiters]
 
     def fail_all(self, error: BaseException) -> None:
         """Nobody will deliver any more."""
-        for _, box in self._held():
+        for box in self._held():
             box.fail(error)
 
-    def _held(self) -> list[tuple[str, Mailbox]]:
-        held = [(job_id, reference()) for job_id, reference in list(self._boxes.items())]
-        return [(job_id, box) for job_id, box in held if box is not None]
+    def _held(self) -> list[Mailbox]:
+        # A list of the values, since making the pairs of items() may run the garbage collector,
+        # and with it a mailbox's __del__, which changes the dict under the iteration.
+        references = list(self._boxes.values())
+        return [box for box in map(weakref.ref.__call__, references) if box is not None]

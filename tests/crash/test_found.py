@@ -1,0 +1,96 @@
+"""Faults that the proofs of this folder have found, each as the smallest case that shows it."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from asyncjobs import JobCancelled, ResultGone, Runner
+from asyncjobs.errors import RunnerClosed
+from asyncjobs.running.mailbox import Mailboxes
+from tests.oracles import deadline
+
+
+@pytest.fixture
+async def runner(tmp_path: Path) -> AsyncIterator[Runner]:
+    """On the machine's clock: the manual one looks as if it were stepped every second."""
+    async with Runner(tmp_path / "jobs.db", grace=1) as runner:
+        yield runner
+
+
+async def test_mailboxes_collected_as_garbage_do_not_disturb_who_walks_over_them() -> None:
+    mailboxes = Mailboxes()
+    held = [mailboxes.open(f"held {number}", local=True) for number in range(10_000)]
+    thresholds = gc.get_threshold()
+    # Room for what is made here; then the walk itself makes the collector run.
+    gc.collect()
+    gc.set_threshold(3_000)
+    try:
+        for number in range(100):
+            cycle: list[object] = [mailboxes.open(f"lost {number}", local=True)]
+            cycle.append(cycle)  # only the garbage collector can free it
+        del cycle
+        mailboxes.fail_all(RunnerClosed("stopped"))
+    finally:
+        gc.set_threshold(*thresholds)
+    assert mailboxes.find("held 0") is held[0]
+
+
+async def test_a_retry_whose_caller_is_cancelled_still_gets_the_job_run(runner: Runner) -> None:
+    ran = asyncio.Semaphore(0)
+
+    @runner.task
+    async def job() -> None:
+        ran.release()
+
+    handle = await job.enqueue()
+    await handle
+    await ran.acquire()
+    async with deadline(10):
+        call = asyncio.ensure_future(handle.retry())
+        await asyncio.sleep(0)
+        call.cancel()
+        await ran.acquire()
+
+
+async def test_a_cancel_whose_caller_is_cancelled_still_reaches_the_run(runner: Runner) -> None:
+    begun = asyncio.Event()
+
+    @runner.task
+    async def job() -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    handle = await job.enqueue()
+    await begun.wait()
+    async with deadline(10):
+        call = asyncio.ensure_future(handle.cancel())
+        await asyncio.sleep(0)
+        call.cancel()
+        await expect(handle, JobCancelled)
+
+
+async def test_a_delete_whose_caller_is_cancelled_still_wakes_who_waits(runner: Runner) -> None:
+    @runner.task
+    async def job() -> None: ...
+
+    handle = await job.options(delay=1000).enqueue()
+    async with deadline(10):
+        waiting = asyncio.ensure_future(expect(handle, ResultGone))
+        call = asyncio.ensure_future(runner.registry.delete(handle.id))
+        await asyncio.sleep(0)
+        call.cancel()
+        await waiting
+
+
+async def expect(handle: object, error: type[Exception]) -> None:
+    """Await ``handle``; it must raise ``error``."""
+    try:
+        await handle  # type: ignore[misc]
+    except error:
+        return
+    raise AssertionError(f"not {error.__name__}")
