@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import builtins
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from datetime import datetime
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from .clock import to_instant
 from .errors import IllegalMove, UnknownJob
@@ -17,6 +18,9 @@ from .store.base import Cancel, Delete, Filter, Page, Requeue, Violation
 
 if TYPE_CHECKING:
     from .runner import Runner
+    from .services.engine import Engine
+
+T = TypeVar("T")
 
 PAGE_MAX = 1_000
 DERIVED_COUNT_MAX = 10_000
@@ -157,8 +161,11 @@ class Registry:
         """
         if reason:
             check_text(reason, "reason", longest=KEY_MAX)
-        engine = self._runner.engine()
-        (result,) = await engine.commit.execute(Cancel([_check_id(job_id)], reason or None))
+        operation = Cancel([_check_id(job_id)], reason or None)
+        return await _whole(self._cancel(self._runner.engine(), job_id, operation))
+
+    async def _cancel(self, engine: Engine, job_id: str, operation: Cancel) -> str:
+        (result,) = await engine.commit.execute(operation)
         if result.outcome == "missing":
             raise _unknown(job_id)
         if result.outcome == "requested":
@@ -174,8 +181,11 @@ class Registry:
             IllegalMove: it is not finished.
             UnknownJob: there is no such row.
         """
-        engine = self._runner.engine()
-        (answer,) = await engine.commit.execute(Requeue([_check_id(job_id)]))
+        operation = Requeue([_check_id(job_id)])
+        await _whole(self._retry(self._runner.engine(), job_id, operation))
+
+    async def _retry(self, engine: Engine, job_id: str, operation: Requeue) -> None:
+        (answer,) = await engine.commit.execute(operation)
         if answer == "missing":
             raise _unknown(job_id)
         if answer != "requeued":
@@ -190,13 +200,28 @@ class Registry:
             IllegalMove: it is running; cancel it first.
             UnknownJob: there is no such row.
         """
-        engine = self._runner.engine()
-        (answer,) = await engine.commit.execute(Delete([_check_id(job_id)]))
+        operation = Delete([_check_id(job_id)])
+        await _whole(self._delete(self._runner.engine(), job_id, operation))
+
+    async def _delete(self, engine: Engine, job_id: str, operation: Delete) -> None:
+        (answer,) = await engine.commit.execute(operation)
         if answer == "missing":
             raise _unknown(job_id)
         if answer == "running":
             raise IllegalMove(f"job {job_id} is running; cancel it and wait for its end")
         engine.mailboxes.deliver(job_id, GONE)
+
+
+async def _whole(call: Coroutine[Any, Any, T]) -> T:
+    """Let ``call`` end also when its awaiter is cancelled.
+
+    What it has written must be acted upon: else a run that was asked to stop would never be told,
+    and a job that was retried never looked for.
+    """
+    task = asyncio.ensure_future(call)
+    # Its error has been seen: with the awaiter gone, asyncio would log it as never retrieved.
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return await asyncio.shield(task)
 
 
 def _filter(

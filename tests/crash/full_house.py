@@ -1,6 +1,6 @@
 """Hosts to be killed with their house full, or that kill themselves.
 
-``python -m tests.crash.full_house DATABASE JOBS`` enqueues JOBS jobs, prints "ready" once all run
+``full_house DATABASE JOBS`` enqueues JOBS jobs, prints "ready" once all run
 at once, and waits. With "pill" in place of JOBS it runs what is there; a job "pill" kills it.
 """
 

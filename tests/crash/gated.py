@@ -1,6 +1,6 @@
 """A host whose jobs wait at a gate, to be stopped while they run.
 
-``python -m tests.crash.gated DATABASE LEDGERS JOBS``: for each line "jobs" on its input it enqueues
+``gated DATABASE LEDGERS JOBS``: for each line "jobs" on its input it enqueues
 JOBS jobs, and prints "running" once all have begun. A line "open" lets them end; it prints how many
 outcomes were refused, and the instance that it goes on as, after one more job ended there.
 """

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import sys
 from pathlib import Path
 from typing import ClassVar
 
 ROOT = Path(__file__).parents[2]
+# At the end of the path: nothing here may hide an installed module.
+START = """
+import runpy, sys
+sys.path.append(sys.argv.pop(1))
+runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
+"""
 
 
 class Host:
@@ -26,11 +31,10 @@ class Host:
         """Start it; returns once it has printed its first line."""
         host = cls(
             await asyncio.create_subprocess_exec(
-                sys.executable, "-m", f"{__package__}.{program}", *map(str, arguments),
+                sys.executable, "-c", START, str(ROOT), f"tests.crash.{program}", *map(str, arguments),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
             )
         )  # fmt: skip
         line = await host.line()

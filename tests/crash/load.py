@@ -1,6 +1,6 @@
 """The tasks of the crash tests, and a host program that keeps them busy until it is killed.
 
-``python -m tests.crash.load DATABASE LEDGERS SEED`` prints "ready" and never ends by itself. Every
+``load DATABASE LEDGERS SEED`` prints "ready" and never ends by itself. Every
 job returns its claim number and writes its start and end to the effect ledger.
 """
 
@@ -14,8 +14,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from asyncjobs import AsyncJobsError, Retry, Runner, Snooze, current_job
+from asyncjobs import AsyncJobsError, Retry, Runner, Snooze, Task, current_job
 from tests.oracles import AckLedger, EffectLedger
 
 HANG_SECONDS = 60.0
@@ -97,11 +98,12 @@ class Load:
     async def produce(self, chance: random.Random) -> None:
         """Enqueue one by one, of all kinds; await, cancel and retry some."""
         while True:
-            task, arguments = chance.choice([
+            choices: list[tuple[Task[..., int], tuple[Any, ...]]] = [
                 (self.quick, ()), (self.quick, ()), (self.flaky, ()), (self.snoozing, ()),
                 (self.parent, ()), (self.slow, (chance.random() / 20,)),
                 (self.threaded, (chance.random() / 100,)),
-            ])  # fmt: skip
+            ]  # fmt: skip
+            task, arguments = chance.choice(choices)
             delay = chance.choice([None, None, None, chance.random() / 10])
             handle = await task.options(delay=delay, priority=chance.randrange(3)).enqueue(
                 *arguments

@@ -87,6 +87,6 @@ class EffectLedger(_Appender):
             else:
                 ended[run] = float(instant)
         runs: dict[str, list[Start]] = {}
-        for run, instant in begun:
-            runs.setdefault(run[0], []).append(Start(*run, instant, ended.get(run)))
+        for run, started in begun:
+            runs.setdefault(run[0], []).append(Start(*run, started, ended.get(run)))
         return runs
