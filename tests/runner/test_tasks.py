@@ -272,7 +272,7 @@ async def test_task_in_two_running_runners_asks_which(tmp_path: Path) -> None:
         two.include(task)
 
         with pytest.raises(InvalidOption, match="2 running runners"):
-            task.enqueue(1)
+            await task.enqueue(1)
         handles = [await one.enqueue(task.job(1)), await two.enqueue(task.job(2))]
 
         assert await asyncio.gather(*handles) == [2, 3]
