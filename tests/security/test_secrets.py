@@ -99,7 +99,8 @@ def nested(depth: int) -> Any:
 
 def refused() -> Iterator[tuple[str, Task[Any, Any], tuple[Any, ...], dict[str, Any]]]:
     def made(function: Callable[..., Any]) -> Task[Any, Any]:
-        return Tasks().task(name="refusing")(function)
+        task: Task[Any, Any] = Tasks().task(name="refusing")(function)
+        return task
 
     def integer(value: int) -> None: ...
     def color(value: Color) -> None: ...
