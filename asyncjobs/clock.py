@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Protocol
 
@@ -15,7 +15,7 @@ MICROSECONDS = 1_000_000
 LONGEST_SECONDS = 100 * 365 * 86_400
 """A century: longer durations are mistakes, and would overflow what SQLite and datetime hold."""
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Clock(Protocol):
@@ -38,12 +38,15 @@ class SystemClock:
     """The machine's wall clock."""
 
     def now(self) -> int:
+        """The instant, in microseconds UTC."""
         return time.time_ns() // 1000
 
     def seconds_until(self, instant: int) -> float | None:
+        """Seconds to wait, never negative."""
         return max(0.0, (instant - self.now()) / MICROSECONDS)
 
     def on_move(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Nobody moves this clock by hand."""
         return lambda: None
 
 

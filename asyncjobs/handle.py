@@ -33,7 +33,9 @@ class JobHandle(Generic[R]):
 
     __slots__ = ("_box", "_runner", "existing", "id")
 
-    def __init__(self, runner: Runner, job_id: str, box: Mailbox, *, existing: bool = False):
+    def __init__(
+        self, runner: Runner, job_id: str, box: Mailbox, *, existing: bool = False
+    ) -> None:
         self.id = job_id
         self.existing = existing
         """True when ``enqueue`` found this job by its id or key, and stored nothing new."""

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from functools import cached_property, update_wrapper
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overload
 
 import msgspec
 from msgspec import Struct
@@ -101,15 +101,17 @@ class Task(Generic[P, R]):
         self._now = _SYSTEM_CLOCK.now
         # Not its ``__dict__``: a function's own ``retry`` or ``name`` (tenacity puts one there)
         # would take the place of the task's.
-        update_wrapper(self, function, updated=())
+        update_wrapper(cast("Any", self), function, updated=())
 
     def __repr__(self) -> str:
         return f"<Task {self.name!r}>"
 
     @cached_property
     def codec(self) -> TaskCodec:
-        """How arguments and results are stored. Made at first use: annotations may name what is
-        defined later in the module."""
+        """How arguments and results are stored.
+
+        Made at first use: annotations may name what is defined later in the module.
+        """
         return TaskCodec(self.function, self.name)
 
     def job(self, *args: P.args, **kwargs: P.kwargs) -> NewJob[R]:
@@ -316,8 +318,12 @@ class _Decorator:
         self._options = options
         self._add = add
 
+    # The overloads overlap: an ``async def`` is also a function that returns something. The first
+    # that fits decides, as it does at run time.
     @overload
-    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]]) -> AsyncTask[P, R]: ...
+    def __call__(  # type: ignore[overload-overlap] # pyright: ignore[reportOverlappingOverload]
+        self, function: Callable[P, Coroutine[Any, Any, R]]
+    ) -> AsyncTask[P, R]: ...
 
     @overload
     def __call__(self, function: Callable[P, R]) -> SyncTask[P, R]: ...
@@ -336,7 +342,9 @@ class TaskRegistrar:
         self._tasks: dict[str, Task[Any, Any]] = {}
 
     @overload
-    def task(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...
+    def task(  # type: ignore[overload-overlap] # pyright: ignore[reportOverlappingOverload]
+        self, function: Callable[P, Coroutine[Any, Any, R]], /
+    ) -> AsyncTask[P, R]: ...
 
     @overload
     def task(self, function: Callable[P, R], /) -> SyncTask[P, R]: ...
@@ -344,6 +352,7 @@ class TaskRegistrar:
     @overload
     def task(
         self,
+        /,
         *,
         name: str | None = None,
         queue: str = "default",

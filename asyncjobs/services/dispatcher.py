@@ -7,6 +7,7 @@ when the job's code has returned; the outcome is on its way to disk by then.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,7 @@ from ..clock import Clock
 from ..errors import InvalidResult
 from ..records import Outcome, Transition
 from ..rules.limits import FLUSH_ROWS_MAX
-from ..rules.outcome import Happened, Released, decide
+from ..rules.outcome import Happened, decide
 from ..running.context import Run, RunnableTask
 from ..running.ending import refusal_happened, timeout_happened
 from ..running.executors.base import Executor
@@ -187,8 +188,10 @@ class Dispatcher:
 
     def _ended_late(self, run: Run) -> None:
         self.tally.late_values += 1
-        log.warning("job %s of task %r returned after its outcome was decided; its value is refused",
-                    run.job.id, run.job.task)  # fmt: skip
+        log.warning(
+            "job %s of task %r returned after its outcome was decided; its value is refused",
+            run.job.id, run.job.task,
+        )  # fmt: skip
         self._runs.pop(run.job.seq, None)
         self._release_slot(run.task.executor)
         self._check_quiet()
@@ -272,7 +275,7 @@ class Dispatcher:
         return run.asyncio_task is not None and run.asyncio_task.done()
 
     def _give_up(self, run: Run, happened: Happened) -> None:
-        """Decide the outcome of a run that cannot be stopped. It keeps its slot until it returns."""
+        """Decide the outcome of a run that cannot be stopped; its slot is its until it returns."""
         self._report(run, happened)
         run.given_up = True
 
@@ -386,7 +389,5 @@ class Dispatcher:
 
     async def _quiet_within(self, seconds: float) -> None:
         if self._runs or self._asked:
-            try:
+            with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.quiet(), seconds)
-            except TimeoutError:
-                pass

@@ -39,9 +39,10 @@ LONGEST_PAUSE_SECONDS = 1.0
 log = logging.getLogger("asyncjobs")
 
 RunT = TypeVar("RunT")
+RunT_contra = TypeVar("RunT_contra", contravariant=True)
 
 
-class Source(Protocol[RunT]):
+class Source(Protocol[RunT_contra]):
     """Who runs the jobs: asks for claims, gets them, and learns which outcomes landed."""
 
     instance: str
@@ -58,7 +59,9 @@ class Source(Protocol[RunT]):
         """Jobs were written that no claim has looked for, or a claim was not written."""
         ...
 
-    def landed(self, reports: Sequence[tuple[Transition, RunT]], answers: Sequence[str]) -> None:
+    def landed(
+        self, reports: Sequence[tuple[Transition, RunT_contra]], answers: Sequence[str]
+    ) -> None:
         """The outcomes are on disk (``done``, ``already``), or were refused (``lost``)."""
         ...
 
@@ -428,7 +431,8 @@ class GroupCommit(Generic[RunT]):
     def _wait_on(self, some: list[_Waiting], error: StoreBusy) -> list[_Waiting]:
         """Those that may go on waiting for the lock; the others hear of it."""
         now = self._loop.time()
-        over, waiting = [], []
+        over: list[_Waiting] = []
+        waiting: list[_Waiting] = []
         for item in some:
             deadline = self._deadlines.setdefault(item[1], now + BUSY_SECONDS)
             (waiting if deadline > now else over).append(item)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextvars import Context
 from random import Random
 from typing import Any, Protocol
@@ -11,9 +10,6 @@ from ...errors import InvalidResult
 from ...rules.outcome import Happened, Returned
 from ..context import Run
 from ..ending import refusal_happened
-
-Ended = Callable[[Run, Happened], None]
-"""Told once per run, in the event loop, when its code is no longer running."""
 
 
 class Executor(Protocol):
@@ -37,8 +33,11 @@ class Executor(Protocol):
 class Setting(Protocol):
     """What executors share."""
 
-    ended: Ended
     random: Random
+
+    def ended(self, run: Run, happened: Happened) -> None:
+        """To be told once per run, in the event loop, when its code is no longer running."""
+        ...
 
     def new_context(self) -> Context:
         """A fresh copy of the context in which the runner was started."""

@@ -18,7 +18,7 @@ to_json = msgspec.json.Encoder().encode
 from_json = msgspec.json.Decoder().decode
 
 
-class TryCarefully(Exception):  # noqa: N818 - not an error
+class TryCarefully(Exception):
     """The first try trusted that nothing stands in the way, and something does: begin again."""
 
 
