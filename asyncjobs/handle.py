@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Generator
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from .clock import to_seconds
 from .errors import (
     JobCancelled,
     JobCrashed,
@@ -46,18 +48,18 @@ class JobHandle(Generic[R]):
         box = self._box
         if box.outcome is None and box.local and current_run.get(None) is None:
             # The way of most awaits, without a coroutine between the future and its awaiter.
-            self._runner.engine()
-            future = box.join()
-            try:
-                yield from future
-            except asyncio.CancelledError:
-                box.leave(future)
-                raise
-            return self._value(self._known_outcome())
+            if box.boxes is self._runner.engine().mailboxes:
+                future = box.join()
+                try:
+                    yield from future
+                except asyncio.CancelledError:
+                    box.leave(future)
+                    raise
+                return self._value(self._known_outcome())
         value: R = yield from self.result().__await__()
         return value
 
-    async def result(self, timeout: float | None = None) -> R:
+    async def result(self, timeout: float | timedelta | None = None) -> R:
         """The job's value: always a decoded copy. Cancelling the wait leaves the job alone.
 
         Args:
@@ -69,11 +71,12 @@ class JobHandle(Generic[R]):
             JobCancelled: somebody cancelled it, or it expired (``JobExpired``).
             ResultGone: there is no such row.
             TimeoutError: it is not finished yet.
+            InvalidOption: the timeout is no duration.
             RunnerClosed: this process's runner stopped first.
         """
         return self._value(await self._outcome(timeout))
 
-    async def wait(self, timeout: float | None = None) -> Job:
+    async def wait(self, timeout: float | timedelta | None = None) -> Job:
         """The finished job as a snapshot; raises nothing for a job that failed.
 
         Raises:
@@ -115,14 +118,17 @@ class JobHandle(Generic[R]):
         """
         await self._runner.registry.retry(self.id)
 
-    async def _outcome(self, timeout: float | None) -> Outcome:
-        box = self._box
-        if box.outcome is None:
-            if timeout is None:
-                await self._wait(box)
+    async def _outcome(self, timeout: float | timedelta | None) -> Outcome:
+        seconds = None if timeout is None else to_seconds(timeout, "timeout")
+        if self._box.outcome is None:
+            engine = self._runner.engine()
+            if self._box.boxes is not engine.mailboxes:  # the runner was restarted meanwhile
+                self._box = engine.mailboxes.open(self.id, local=False)
+            if seconds is None:
+                await self._wait(self._box)
             else:
-                async with asyncio.timeout(timeout):
-                    await self._wait(box)
+                async with asyncio.timeout(seconds):
+                    await self._wait(self._box)
         return self._known_outcome()
 
     def _known_outcome(self) -> Outcome:

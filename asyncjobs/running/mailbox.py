@@ -19,10 +19,11 @@ class Mailbox:
     Shared by all handles of a job in this process, and gone with the last of them.
     """
 
-    __slots__ = ("__weakref__", "_boxes", "_job_id", "cause", "local", "outcome", "waiters")
+    __slots__ = ("__weakref__", "_job_id", "boxes", "cause", "local", "outcome", "waiters")
 
     def __init__(self, boxes: Mailboxes, job_id: str, *, local: bool) -> None:
-        self._boxes = boxes
+        self.boxes = boxes
+        """Those of one start of the runner."""
         self._job_id = job_id
         self.outcome: Outcome | None = None
         self.cause: BaseException | None = None
@@ -79,7 +80,7 @@ class Mailbox:
 
     def __del__(self) -> None:
         # The collector may call this in any thread: leave a note, the loop's thread cleans up.
-        self._boxes.dropped.append(self._job_id)
+        self.boxes.dropped.append(self._job_id)
 
 
 class Mailboxes:
