@@ -78,6 +78,17 @@ __all__ = [
 class AsyncJobsError(Exception):
     """The root: catch it to catch everything that asyncjobs raises on its own account."""
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Exceptions are rebuilt from ``args`` alone; keyword-only data would be lost on the way
+        # through a process pool of the application.
+        return (_rebuild, (type(self), self.args, self.__dict__))
+
+
+def _rebuild(kind: type[AsyncJobsError], args: tuple[Any, ...], data: dict[str, Any]) -> Any:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(data)
+    return error
+
 
 class InvalidOption(AsyncJobsError, ValueError):
     """An option has a value that cannot mean anything. The message names both."""
@@ -198,17 +209,6 @@ class JobError(AsyncJobsError):
         self.error_type = error_type
         self.error_message = error_message
         self.traceback = traceback
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # Exceptions are rebuilt from ``args`` alone; keyword-only data would be lost on the way
-        # through a process pool of the application.
-        return (_rebuild_job_error, (type(self), self.args[0], self.__dict__))
-
-
-def _rebuild_job_error(kind: type[JobError], message: str, data: dict[str, Any]) -> JobError:
-    error = kind.__new__(kind, message)
-    error.__dict__.update(data)
-    return error
 
 
 class JobFailed(JobError):
