@@ -59,6 +59,8 @@ class Run:
     """Why it was told to stop: ``timeout``, ``user`` or ``shutdown``."""
     given_up = False
     """True once its outcome is decided although it still runs."""
+    ended = False
+    """True once its code has returned."""
     lending = 0
     """How many awaits of other jobs its slot is lent for."""
     cause: BaseException | None = None

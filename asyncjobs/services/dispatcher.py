@@ -87,6 +87,9 @@ class Dispatcher:
             executor.name: executor for executor in (CoroutineExecutor(self), ThreadExecutor(self))
         }
         self._runs: dict[int, Run] = {}
+        """Runs without an outcome on disk, by the job's seq."""
+        self._leftovers: set[Run] = set()
+        """Runs that were given up but have not returned. Their jobs may have newer runs."""
         self._resuming: dict[str, deque[asyncio.Future[None]]] = {name: deque() for name in slots}
         self._due = True
         """Due jobs may be waiting that no claim of ours has seen."""
@@ -172,9 +175,11 @@ class Dispatcher:
             run.timer.cancel()
         if run.given_up:
             self._ended_late(run)
-            return
-        self._report(run, happened)
-        self._release_slot(run.task.executor)
+        else:
+            self._report(run, happened)
+        run.ended = True
+        if not run.lending:
+            self._release_slot(run.task.executor)
 
     def _report(self, run: Run, happened: Happened) -> None:
         job = run.job
@@ -192,9 +197,8 @@ class Dispatcher:
             "job %s of task %r returned after its outcome was decided; its value is refused",
             run.job.id, run.job.task,
         )  # fmt: skip
-        self._runs.pop(run.job.seq, None)
-        self._release_slot(run.task.executor)
-        self._check_quiet()
+        self._leftovers.discard(run)
+        self._commit.look()  # its slot is free, and somebody may wait for us to be idle
 
     def landed(self, reports: Sequence[tuple[Transition, Run]], answers: Sequence[str]) -> None:
         """Outcomes are on disk: wake those who wait for them."""
@@ -202,8 +206,8 @@ class Dispatcher:
             if answer == "unstorable":
                 self._report_unstorable(run)
                 continue
-            if not run.given_up:
-                self._runs.pop(run.job.seq, None)
+            if self._runs.get(run.job.seq) is run:
+                del self._runs[run.job.seq]
             if answer == "lost":
                 self._lost(run)
             elif transition.event is Event.COMPLETED:
@@ -278,6 +282,7 @@ class Dispatcher:
         """Decide the outcome of a run that cannot be stopped; its slot is its until it returns."""
         self._report(run, happened)
         run.given_up = True
+        self._leftovers.add(run)
 
     def disown_all(self) -> None:
         """Somebody has taken our runs over: stop them, their outcomes would be refused."""
@@ -307,6 +312,9 @@ class Dispatcher:
 
     async def wait_lending_slot(self, run: Run, box: Mailbox) -> None:
         """Wait for another job; meanwhile this one's slot is free, perhaps for that very job."""
+        if run.ended:  # in an asyncio task that the job has left behind
+            await box
+            return
         run.lending += 1
         if run.lending == 1:
             self._release_slot(run.task.executor)
@@ -316,11 +324,11 @@ class Dispatcher:
         except BaseException:
             # The job ends without waiting for a slot, yet its end gives one back.
             run.lending -= 1
-            if run.lending == 0:
+            if run.lending == 0 and not run.ended:
                 self._room[run.task.executor] -= 1
             raise
         run.lending -= 1
-        if run.lending == 0:
+        if run.lending == 0 and not run.ended:
             await self._take_slot_back(run.task.executor)
 
     async def _take_slot_back(self, executor: str) -> None:
@@ -359,7 +367,7 @@ class Dispatcher:
     @property
     def idle(self) -> bool:
         """Nothing runs, nothing is being written, and no due job can be claimed."""
-        return not self._runs and self._commit.quiet and not self._due
+        return not (self._runs or self._leftovers or self._due) and self._commit.quiet
 
     async def stop(self, grace: float) -> list[Run]:
         """Let jobs finish for ``grace`` seconds, stop the rest, return those that do not stop."""
@@ -372,9 +380,12 @@ class Dispatcher:
         for run in list(self._runs.values()):
             self._interrupt(run, "shutdown", 0)
         await self._quiet_within(STOP_SECONDS)
-        stubborn = [run for run in self._runs.values() if not self._has_ended(run)]
+        stubborn = [
+            run for run in self._runs.values() if not (run.given_up or self._has_ended(run))
+        ]
         for run in stubborn:
             run.given_up = True
+            self._leftovers.add(run)
             log.error("job %s of task %r did not stop within its grace; it is left running",
                       run.job.id, run.task.name)  # fmt: skip
         for executor in self._executors.values():
