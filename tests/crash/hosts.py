@@ -31,7 +31,8 @@ class Host:
         """Start it; returns once it has printed its first line."""
         host = cls(
             await asyncio.create_subprocess_exec(
-                sys.executable, "-c", START, str(ROOT), f"tests.crash.{program}", *map(str, arguments),
+                sys.executable, "-c", START, str(ROOT), f"tests.crash.{program}",
+                *map(str, arguments),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,

@@ -8,7 +8,7 @@ import faulthandler
 import sys
 from collections.abc import AsyncIterator
 
-from asyncjobs import Job, Runner
+from asyncjobs import Job, ResultGone, Runner
 
 DUMP_AFTER = 1.0
 """Seconds past the deadline: a hung event loop cannot raise, but its stacks can be shown."""
@@ -53,4 +53,5 @@ async def unfinished_ended(runner: Runner) -> list[Job]:
         if not waiting:
             return ended
         for job_id in waiting:
-            ended.append(await runner.handle(job_id).wait())
+            with contextlib.suppress(ResultGone):  # somebody has deleted it meanwhile
+                ended.append(await runner.handle(job_id).wait())
