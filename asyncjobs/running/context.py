@@ -59,6 +59,8 @@ class Run:
     """Why it was told to stop: ``timeout``, ``user`` or ``shutdown``."""
     given_up = False
     """True once its outcome is decided although it still runs."""
+    cancel_reason = ""
+    """What the user gave as the reason."""
     ended = False
     """True once its code has returned."""
     lending = 0

@@ -224,7 +224,8 @@ class Dispatcher:
     def _deliver(self, run: Run, state: State, t: Transition) -> None:
         box = self._mailboxes.find(run.job.id)
         if box is not None:
-            box.deliver(Outcome(t.task, state, t.reason, t.result, t.error), run.cause)
+            reason = run.cancel_reason or t.reason if state is State.CANCELLED else t.reason
+            box.deliver(Outcome(t.task, state, reason, t.result, t.error), run.cause)
 
     def _wake_at(self, run_at: int | None) -> None:
         """A job was queued for later: look then, if nothing earlier makes us look."""
@@ -250,11 +251,12 @@ class Dispatcher:
     def _time_out(self, run: Run) -> None:
         self._interrupt(run, "timeout", 0)
 
-    def cancel(self, seq: int) -> bool:
+    def cancel(self, seq: int, reason: str) -> bool:
         """Ask a run to stop because a user cancelled the job. False when it does not run here."""
         run = self._runs.get(seq)
         if run is None or run.given_up:
             return False
+        run.cancel_reason = run.cancel_reason or reason
         self._interrupt(run, "user", 0)
         return True
 
