@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from .errors import TaskExists as TaskExists
     from .errors import UnknownJob as UnknownJob
     from .errors import UnknownTask as UnknownTask
+    from .errors import WrongEventLoop as WrongEventLoop
     from .handle import JobHandle as JobHandle
     from .records import Attempt as Attempt
     from .records import Job as Job
@@ -63,7 +64,8 @@ _HOMES = {
         "InvalidArguments InvalidOption InvalidResult JobCancelled JobCrashed JobError JobExpired "
         "JobFailed JobSignal JobTimedOut KeyConflict NewerSchema ResultGone RetryLater "
         "RunnerAlreadyStarted RunnerClosed RunnerFailed RunnerNotStarted SQLiteTooOld Snooze "
-        "StoreBusy StoreError StoreFull StoreUnavailable TaskExists UnknownJob UnknownTask"
+        "StoreBusy StoreError StoreFull StoreUnavailable TaskExists UnknownJob UnknownTask "
+        "WrongEventLoop"
     ),
     "clock": "Clock",
     "handle": "JobHandle",

@@ -14,6 +14,7 @@ AsyncJobsError
 │   └── RunnerClosed         it was started once, and has stopped
 ├── RunnerAlreadyStarted
 ├── RunnerFailed             the runner's own task died; carries the cause
+├── WrongEventLoop           the runner lives in another event loop than the caller
 ├── StoreError               the database, not the job
 │   ├── StoreUnavailable     it cannot be opened: place, rights, not a database, foreign
 │   │   ├── ForeignDatabase
@@ -72,6 +73,7 @@ __all__ = [
     "TaskExists",
     "UnknownJob",
     "UnknownTask",
+    "WrongEventLoop",
 ]
 
 
@@ -150,6 +152,13 @@ class RunnerAlreadyStarted(AsyncJobsError, RuntimeError):
 
 class RunnerFailed(AsyncJobsError, RuntimeError):
     """The runner's own task died. ``__cause__`` says of what. Accepted jobs are safe on disk."""
+
+
+class WrongEventLoop(AsyncJobsError, RuntimeError):
+    """The call came from another event loop than the runner's, as from a job in a thread.
+
+    ``asyncio.run_coroutine_threadsafe(..., loop)`` brings it there.
+    """
 
 
 class StoreError(AsyncJobsError):

@@ -147,6 +147,7 @@ class JobHandle(Generic[R]):
     async def _wait(self, box: Mailbox) -> None:
         engine = self._runner.engine()
         if not box.local:
+            box.boxes.check_loop()
             engine.resolver.ask(self.id, box)
         run = current_run.get(None)
         if run is not None and run.host is engine.dispatcher and run.task.executor == "coroutine":

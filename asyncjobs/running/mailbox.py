@@ -7,6 +7,7 @@ import weakref
 from collections import deque
 from collections.abc import Generator, Sequence
 
+from ..errors import WrongEventLoop
 from ..records import Outcome
 
 SWEEP_AT = 100
@@ -47,7 +48,8 @@ class Mailbox:
 
     def join(self) -> asyncio.Future[None]:
         """One more waiter: the future that the outcome resolves."""
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.boxes.check_loop()
+        future: asyncio.Future[None] = self.boxes.loop.create_future()
         if isinstance(self.waiters, list):
             self.waiters.append(future)
         else:
@@ -94,6 +96,19 @@ class Mailboxes:
         self._boxes: dict[str, weakref.ref[Mailbox]] = {}
         self.dropped: deque[str] = deque()
         """Ids of mailboxes that are gone."""
+        self.loop = asyncio.get_running_loop()
+
+    def check_loop(self) -> None:
+        """Refuse to be waited on from elsewhere: the awaiter would never be woken.
+
+        Raises:
+            WrongEventLoop: this is another event loop than the runner's.
+        """
+        if asyncio.get_running_loop() is not self.loop:
+            raise WrongEventLoop(
+                "a handle can be awaited in the event loop of its runner only; elsewhere use "
+                "asyncio.run_coroutine_threadsafe(handle.result(), loop)"
+            )
 
     def open(self, job_id: str, *, local: bool) -> Mailbox:
         """The job's mailbox, a new one if nobody holds one."""

@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
-from ..errors import AsyncJobsError, RunnerClosed, StoreBusy, StoreError
+from ..errors import AsyncJobsError, RunnerClosed, StoreBusy, StoreError, WrongEventLoop
 from ..records import Accepted, NewJob, Transition
 from ..rules.limits import FLUSH_BYTES_MAX, FLUSH_ROWS_MAX
 from .base import (
@@ -139,7 +139,7 @@ class GroupCommit(Generic[RunT]):
 
     def enqueue(self, job: NewJob[Any]) -> asyncio.Future[Accepted | None]:
         """Write one new job with the next flush."""
-        future = self._loop.create_future()
+        future = self._future()
         self._inserts.append((job, future))
         if not self._awake:
             self._rouse()
@@ -151,17 +151,25 @@ class GroupCommit(Generic[RunT]):
 
     def execute(self, operation: Operation) -> asyncio.Future[Any]:
         """Run one operation with the next flush."""
-        future = self._loop.create_future()
+        future = self._future()
         self._operations.append((operation, future))
         self._rouse()
         return future
 
     def alone(self, operation: Operation) -> asyncio.Future[Any]:
         """Run one large operation in a commit of its own, between two flushes."""
-        future = self._loop.create_future()
+        future = self._future()
         self._alone.append((operation, future))
         self._rouse()
         return future
+
+    def _future(self) -> asyncio.Future[Any]:
+        if asyncio.get_running_loop() is not self._loop:
+            raise WrongEventLoop(
+                "the runner lives in another event loop; from a thread, or from a job in a thread, "
+                "use asyncio.run_coroutine_threadsafe(..., loop) with the runner's loop"
+            )
+        return self._loop.create_future()
 
     def report(self, transition: Transition, run: RunT) -> None:
         """Write a run's outcome with the next flush. Kept until it is written."""
