@@ -29,9 +29,10 @@ async def test_mailboxes_collected_as_garbage_do_not_disturb_who_walks_over_them
     # Room for what is made here; then the walk itself makes the collector run.
     gc.collect()
     gc.set_threshold(3_000)
+    cycle: list[object] = []
     try:
         for number in range(100):
-            cycle: list[object] = [mailboxes.open(f"lost {number}", local=True)]
+            cycle = [mailboxes.open(f"lost {number}", local=True)]
             cycle.append(cycle)  # only the garbage collector can free it
         del cycle
         mailboxes.fail_all(RunnerClosed("stopped"))

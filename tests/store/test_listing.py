@@ -58,7 +58,7 @@ async def filled(desk: Desk) -> Desk:
             for run in (await desk.claim()).jobs:
                 event = random.choice([*Event.__members__.values()])
                 if event in (Event.COMPLETED, Event.FAILED, Event.RETRYING, Event.SNOOZED):
-                    due = {"run_at": desk.clock.now() + 3_600 * SECOND}
+                    due: dict[str, Any] = {"run_at": desk.clock.now() + 3_600 * SECOND}
                     more = due if event in (Event.RETRYING, Event.SNOOZED) else {}
                     await desk.end(run, event, **more)
                 elif event is Event.CANCELLED:

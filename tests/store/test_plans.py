@@ -144,7 +144,7 @@ async def test_prune_seeks_by_state_and_end(file_store: SQLiteStore, file_desk: 
                for line in lines)  # fmt: skip
 
 
-LISTINGS = {
+LISTINGS: dict[str, tuple[dict[str, Any], str]] = {
     "completed": ({"state": "completed"}, "SEARCH j USING INDEX asyncjobs_finished (state=?"),
     "failed": ({"state": "failed"}, "SEARCH j USING INDEX asyncjobs_finished (state=?"),
     "cancelled": ({"state": "cancelled"}, "SEARCH j USING INDEX asyncjobs_finished (state=?"),
@@ -192,7 +192,9 @@ async def second_page(desk: Desk, name: str) -> str:
     if name == "retrying":
         runs = (await desk.claim(tasks=tasks)).jobs
         await desk.report(*[desk.move(run, Event.RETRYING) for run in runs])
-    what = {"created_before": 9**18} if name == "created_before" else LISTINGS[name][0]
+    what: dict[str, Any] = (
+        {"created_before": 9**18} if name == "created_before" else LISTINGS[name][0]
+    )
     if name == "created":
         what = {"created_after": 1, "created_before": 9**18}
     page = await desk.store.list(Filter(**what), limit=1, cursor=None)
