@@ -9,7 +9,7 @@ from random import Random
 
 from ..errors import Cancel, Fail, InvalidOption, JobSignal, RetryLater, Snooze
 from ..records import ErrorRecord
-from ..rules.limits import ERROR_MAX, KEY_MAX
+from ..rules.limits import ERROR_MAX
 from ..rules.outcome import Cancelled, Happened, Raised, Released, Snoozed
 from ..rules.retry import Retry, next_delay
 from .context import JobStopped, Run, signal_seconds
@@ -17,6 +17,8 @@ from .context import JobStopped, Run, signal_seconds
 log = logging.getLogger("asyncjobs")
 
 TIMEOUT_ERROR = "asyncjobs.JobTimedOut"
+TEXT_MAX = 8192
+"""Bytes of an error's message that are kept."""
 CUT = "\n[... cut ...]\n"
 
 
@@ -57,12 +59,13 @@ def _signal_happened(run: Run, signal: JobSignal) -> Happened:
         case Snooze():
             return Snoozed(signal_seconds(signal.delay))
         case Cancel():
-            return Cancelled(_storable(_text(signal), KEY_MAX) or "job")
+            return Cancelled(_storable(_text(signal), TEXT_MAX) or "job")
         case RetryLater():
             run.cause = signal
             seconds = signal_seconds(signal.delay)
-            left = not isinstance(run.retry, Retry) or run.job.attempt < run.retry.attempts
-            return Raised(error_record(signal), seconds if left else None, "error")
+            if isinstance(run.retry, Retry) and run.job.attempt >= run.retry.attempts:
+                return Raised(error_record(signal), None, "retries_exhausted")
+            return Raised(error_record(signal), seconds)
         case Fail():
             run.cause = signal
             return Raised(error_record(signal), None, "fail")
@@ -76,12 +79,9 @@ def _retry_in(run: Run, error: BaseException, random: Random) -> float | None:
         return None
     try:
         return next_delay(run.retry, run.job.attempt, error, random)
-    except Exception as refused:  # the user's own retry function
-        # Not ``log.exception``: what users raise must not write lines of its own into a log.
-        log.error(
-            "the retry function of task %r raised %s; job %s is not retried",
-            run.task.name, error_record(refused).summary, run.job.id,
-        )  # fmt: skip
+    except Exception:  # the user's own retry function
+        log.exception("the retry function of task %r raised; job %s is not retried",
+                      run.task.name, run.job.id)  # fmt: skip
         return None
 
 
@@ -92,7 +92,7 @@ def error_record(error: BaseException) -> ErrorRecord:
         f"{kind.__module__}.{kind.__qualname__}"
     )  # fmt: skip
     return ErrorRecord(
-        _storable(name, 255), _storable(_text(error), 8192), _storable(_traceback(error), ERROR_MAX)
+        _storable(name, 255), _storable(_text(error), TEXT_MAX), _storable(_traceback(error), ERROR_MAX)
     )
 
 
