@@ -16,6 +16,7 @@ from uuid import UUID
 import msgspec
 import pytest
 
+from asyncjobs import Cancel as CancelJob
 from asyncjobs import (
     Fail,
     IllegalMove,
@@ -33,7 +34,6 @@ from asyncjobs import (
     Tasks,
     UnknownJob,
 )
-from asyncjobs import Cancel as CancelJob
 from asyncjobs.testing import ManualClock, run_until_idle
 
 from .support import until
