@@ -1,0 +1,1 @@
+"""What the engine costs, each figure held against the floor and against its bar."""
