@@ -46,16 +46,20 @@ class JobHandle(Generic[R]):
 
     def __await__(self) -> Generator[Any, None, R]:
         box = self._box
-        if box.outcome is None and box.local and current_run.get(None) is None:
+        if (
+            box.outcome is None
+            and box.local
+            and current_run.get(None) is None
+            and box.boxes is self._runner.engine().mailboxes
+        ):
             # The way of most awaits, without a coroutine between the future and its awaiter.
-            if box.boxes is self._runner.engine().mailboxes:
-                future = box.join()
-                try:
-                    yield from future
-                except asyncio.CancelledError:
-                    box.leave(future)
-                    raise
-                return self._value(self._known_outcome())
+            future = box.join()
+            try:
+                yield from future
+            except asyncio.CancelledError:
+                box.leave(future)
+                raise
+            return self._value(self._known_outcome())
         value: R = yield from self.result().__await__()
         return value
 

@@ -169,7 +169,7 @@ class Registry:
         if result.outcome == "missing":
             raise _unknown(job_id)
         if result.outcome == "requested":
-            engine.dispatcher.cancel(result.seq, reason)
+            engine.dispatcher.cancel(result.seq, operation.reason or "")
         if result.outcome == "cancelled":
             engine.resolver.refresh_one(job_id)
         return str(result.outcome)

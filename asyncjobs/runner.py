@@ -203,9 +203,7 @@ class Runner(TaskRegistrar):
         check_text(job_id, "job_id")
         return JobHandle(self, job_id, self.engine().mailboxes.open(job_id, local=False))
 
-    def _handle_of(
-        self, job: NewJob[R], box: Mailbox, accepted: Accepted | None
-    ) -> JobHandle[R]:
+    def _handle_of(self, job: NewJob[R], box: Mailbox, accepted: Accepted | None) -> JobHandle[R]:
         if accepted is None:
             if box.outcome is GONE:  # deleted, and now enqueued again
                 box.outcome = None
@@ -261,8 +259,9 @@ class Runner(TaskRegistrar):
         self._was_started = True
 
     async def stop(self) -> None:
-        """Stop: claim nothing more, let running jobs finish for ``grace`` seconds, cancel the
-        rest and give them back to the queue without charging an attempt, write everything, close.
+        """Stop: let running jobs finish for ``grace`` seconds, give the rest back, close.
+
+        Nothing more is claimed; what is given back to the queue is not charged with an attempt.
 
         Ends within ``grace`` + 2 seconds whatever the jobs do, also when it is cancelled.
 
@@ -345,7 +344,7 @@ class Runner(TaskRegistrar):
 
     @property
     def tally(self) -> Tally:
-        """Counts of this process since its start: runs started, late values and outcomes refused."""
+        """Counts since the start: runs started, late values refused, outcomes refused."""
         return self.engine().dispatcher.tally
 
     def __repr__(self) -> str:

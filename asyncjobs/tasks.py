@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overlo
 import msgspec
 from msgspec import Struct
 
-from .clock import Clock, SystemClock, new_id, to_instant, to_microseconds, to_seconds
+from .clock import SystemClock, new_id, to_instant, to_microseconds, to_seconds
 from .errors import InvalidOption, RunnerNotStarted, TaskExists, UnknownTask
 from .records import NewJob
 from .rules.codec import TaskCodec

@@ -9,7 +9,7 @@ from random import Random
 
 from ..errors import Cancel, Fail, InvalidOption, JobSignal, RetryLater, Snooze
 from ..records import ErrorRecord
-from ..rules.limits import ERROR_MAX
+from ..rules.limits import ERROR_MAX, NAME_MAX
 from ..rules.outcome import Cancelled, Happened, Raised, Released, Snoozed
 from ..rules.retry import Retry, next_delay
 from .context import JobStopped, Run, signal_seconds
@@ -92,7 +92,9 @@ def error_record(error: BaseException) -> ErrorRecord:
         f"{kind.__module__}.{kind.__qualname__}"
     )  # fmt: skip
     return ErrorRecord(
-        _storable(name, 255), _storable(_text(error), TEXT_MAX), _storable(_traceback(error), ERROR_MAX)
+        _storable(name, NAME_MAX),
+        _storable(_text(error), TEXT_MAX),
+        _storable(_traceback(error), ERROR_MAX),
     )
 
 

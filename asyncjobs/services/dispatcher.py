@@ -19,7 +19,7 @@ from ..clock import Clock
 from ..errors import InvalidResult
 from ..records import Outcome, Transition
 from ..rules.limits import FLUSH_ROWS_MAX
-from ..rules.outcome import Happened, decide
+from ..rules.outcome import Happened, Released, decide
 from ..running.context import Run, RunnableTask
 from ..running.ending import refusal_happened, timeout_happened
 from ..running.executors.base import Executor
