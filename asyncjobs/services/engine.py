@@ -84,6 +84,7 @@ class Engine:
         self._main: asyncio.Task[None] | None = None
         self._clock_offset = 0.0
         self._stubborn = False
+        self._has_company = True
 
     # Starting
 
@@ -209,7 +210,11 @@ class Engine:
         return self.settings.clock.now() / 1e6 - asyncio.get_running_loop().time()
 
     async def _changed_elsewhere(self) -> bool:
-        if self._neighbours is None or not self._neighbours.any(but=self.dispatcher.instance):
+        """Whether others may have written: while they are there, and once after they are gone."""
+        had_company, self._has_company = self._has_company, (
+            self._neighbours is not None and self._neighbours.any(but=self.dispatcher.instance)
+        )  # fmt: skip
+        if not (had_company or self._has_company):
             return False
         return await self.store.changed_elsewhere()
 

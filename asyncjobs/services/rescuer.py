@@ -66,5 +66,7 @@ class Rescuer:
                 break
             jobs += rescued.jobs
             self._on_rescued(rescued.ended)
+        # Also when it ran nothing: what it enqueued just before its end, nobody has told us of.
+        self._on_rescued([])
         await self._commit.execute(Leave(instance, "rescue"))
         log.warning("instance %s is gone (%s): %d jobs were taken over", instance, detail, jobs)

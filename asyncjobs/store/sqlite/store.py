@@ -203,12 +203,12 @@ class SQLiteStore:
         return await self._reader.run(violations)
 
     async def changed_elsewhere(self) -> bool:
-        """True when the file has changed since the last call, by whomever."""
+        """True when the file has changed since the last call, by whomever, and at the first."""
         if self.path == MEMORY:
             return False
         version = await self._reader.run(
             lambda connection: connection.execute("PRAGMA data_version").fetchone()[0]
         )
-        changed = self._data_version not in (None, version)
+        changed: bool = self._data_version != version
         self._data_version = version
         return changed
