@@ -134,12 +134,12 @@ async def test_the_reason_of_a_cancellation_is_kept_whole_up_to_its_cap_and_cut_
     async def leave(size: int) -> None:
         raise Cancel("x" * size)
 
-    for size in (KEY_MAX - 1, KEY_MAX):
+    for size in (MESSAGE_MAX - 1, MESSAGE_MAX):
         job = await (await leave.enqueue(size)).wait()
         assert job.reason == "x" * size
-    job = await (await leave.enqueue(KEY_MAX + 1)).wait()
+    job = await (await leave.enqueue(MESSAGE_MAX + 1)).wait()
     assert job.reason is not None
-    assert len(job.reason) <= KEY_MAX
+    assert len(job.reason) <= MESSAGE_MAX
     assert "cut" in job.reason
 
 
