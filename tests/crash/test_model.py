@@ -103,7 +103,7 @@ class StoreMachine(RuleBasedStateMachine):
         number: int, max_crashes: int,
     ) -> None:  # fmt: skip
         now = self.clock.now()
-        arguments = '{"number":%d}' % number
+        arguments = f'{{"number":{number}}}'
         jobs = [
             NewJob(
                 id=new_id(now), task=task, arguments=arguments, queue="q", created_at=now,
