@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable
@@ -16,6 +17,11 @@ LONGEST_SECONDS = 100 * 365 * 86_400
 """A century: longer durations are mistakes, and would overflow what SQLite and datetime hold."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# What a datetime in UTC can show again. Other zones reach half a day further.
+_EARLIEST, _LATEST = (
+    (end.replace(tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
+    for end in (datetime.min, datetime.max)
+)
 
 
 class Clock(Protocol):
@@ -64,7 +70,10 @@ def to_instant(value: datetime, option: str) -> int:
             "use datetime.now(timezone.utc) or attach a ZoneInfo"
         )
     # Integer arithmetic: a float timestamp would lose microseconds.
-    return (value - _EPOCH) // timedelta(microseconds=1)
+    instant = (value - _EPOCH) // timedelta(microseconds=1)
+    if not _EARLIEST <= instant <= _LATEST:
+        raise InvalidOption(f"{option}={value.isoformat()} is out of range: years 1 to 9999 in UTC")
+    return instant
 
 
 def to_datetime(instant: int) -> datetime:
@@ -81,7 +90,7 @@ def to_seconds(value: float | timedelta, option: str, *, at_least: float = 0.0) 
     if isinstance(value, timedelta):
         seconds = value.total_seconds()
     elif isinstance(value, (int, float)) and not isinstance(value, bool):
-        seconds = float(value)
+        seconds = _to_float(value)
     else:
         raise InvalidOption(
             f"{option} must be seconds (int, float) or a timedelta, got {type(value).__name__}"
@@ -91,6 +100,13 @@ def to_seconds(value: float | timedelta, option: str, *, at_least: float = 0.0) 
             f"{option}={seconds:g} is out of range: from {at_least:g} to {LONGEST_SECONDS} seconds"
         )
     return seconds
+
+
+def _to_float(value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # an integer with hundreds of digits
+        return math.inf if value > 0 else -math.inf
 
 
 def to_microseconds(seconds: float) -> int:

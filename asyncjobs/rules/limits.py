@@ -46,7 +46,8 @@ def check_integer(value: object, option: str, *, least: int, most: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise InvalidOption(f"{option} must be an int, got {type(value).__name__}")
     if not least <= value <= most:
-        raise InvalidOption(f"{option}={value} is out of range: from {least} to {most}")
+        shown = value if abs(value) < 10**20 else "an integer of many digits"
+        raise InvalidOption(f"{option}={shown} is out of range: from {least} to {most}")
     return int(value)
 
 
@@ -94,12 +95,12 @@ def check_meta(value: object) -> str | None:
     if not value:
         return None
     try:
-        text = msgspec.json.encode(value).decode()
-        same = msgspec.json.decode(text) == value
+        encoded = msgspec.json.encode(value)
+        same = msgspec.json.decode(encoded) == value
     except (TypeError, ValueError, RecursionError, OverflowError):
-        text, same = "", False
+        encoded, same = b"", False
     if not same:
         raise InvalidOption("meta must hold plain JSON values under str keys")
-    if len(text) > META_MAX:
-        raise InvalidOption(f"meta takes {len(text)} characters as JSON; at most {META_MAX} fit")
-    return text
+    if len(encoded) > META_MAX:
+        raise InvalidOption(f"meta takes {len(encoded)} bytes as JSON; at most {META_MAX} fit")
+    return encoded.decode()

@@ -50,6 +50,8 @@ class Retry(Struct, frozen=True, kw_only=True):
         check_integer(self.attempts, "Retry(attempts)", least=1, most=ATTEMPTS_MAX)
         to_seconds(self.base, "Retry(base)")
         to_seconds(self.cap, "Retry(cap)")
+        if isinstance(self.factor, timedelta):
+            raise InvalidOption("Retry(factor) is a number, not a duration")
         to_seconds(self.factor, "Retry(factor)", at_least=1.0)
         for kind, policy in self.per_exception.items():
             if not (isinstance(kind, type) and issubclass(kind, BaseException)):
@@ -62,11 +64,11 @@ class Retry(Struct, frozen=True, kw_only=True):
         policy = self._for(type(exception))
         if attempt >= policy.attempts:
             return None
-        cap = to_seconds(policy.cap, "cap")
+        base, cap = to_seconds(policy.base, "base"), to_seconds(policy.cap, "cap")
         try:
-            upper = min(cap, to_seconds(policy.base, "base") * policy.factor ** (attempt - 1))
+            upper = min(cap, base * policy.factor ** (attempt - 1))
         except OverflowError:
-            upper = cap
+            upper = cap if base else 0.0
         return random.uniform(0.0, upper) if policy.jitter else upper
 
     def _for(self, kind: type[BaseException]) -> Retry:
