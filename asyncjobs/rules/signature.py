@@ -24,6 +24,7 @@ class Signature:
         self._positional_only = 0
         self._named: set[str] = set()
         self._required: set[str] = set()
+        self._defaults: dict[str, Any] = {}
         self._rest: str | None = None
         self._extra: str | None = None
         hints = _type_hints(function, task)
@@ -53,6 +54,8 @@ class Signature:
         self.types[name] = kind
         if parameter.default is inspect.Parameter.empty:
             self._required.add(name)
+        else:
+            self._defaults[name] = parameter.default
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """The call's arguments by parameter name, in the signature's order.
@@ -94,15 +97,25 @@ class Signature:
     def call_arguments(self, stored: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         """Stored arguments as ``(args, kwargs)`` for the call. What is not stored is left out.
 
-        With defaults skipped in the middle, everything after goes by name where it can.
+        A default that was skipped before something that can only go by position is filled in.
+
+        Raises:
+            InvalidArguments: the signature has got a parameter that is not stored.
         """
+        if not self._required <= stored.keys():
+            raise self._wrong(f"needs the argument {_names(self._required - stored.keys())}")
         if not self._positional_only and self._rest is None and self._extra is None:
             return [], stored
         stored = dict(stored)
         rest = stored.pop(self._rest, []) if self._rest else []
         extra = stored.pop(self._extra, {}) if self._extra else {}
         by_position = self._positional if rest else self._positional[: self._positional_only]
-        args = [stored.pop(name) for name in by_position if name in stored]
+        if not rest:
+            while by_position and by_position[-1] not in stored:
+                by_position = by_position[:-1]
+        args = [
+            stored.pop(name) if name in stored else self._defaults[name] for name in by_position
+        ]
         return [*args, *rest], {**stored, **extra}
 
     def _wrong(self, what: str) -> InvalidArguments:
