@@ -109,7 +109,7 @@ def decide(run: Run, happened: Happened, now: int, *, cancel_requested: bool = F
             return _transition(run, Event.CANCELLED, now, reason=reason)
         case Released(reason):
             return _back_to_queue(run, Event.RELEASED, now, run_at=now, reason=reason)
-        case Crashed(detail, crashes, max_crashes):
+        case Crashed(detail, crashes, max_crashes):  # pragma: no branch - nothing else is left
             error = ErrorRecord("asyncjobs.JobCrashed", detail)
             if crashes + 1 >= max_crashes:
                 return _transition(run, Event.FAILED, now, reason="crash",

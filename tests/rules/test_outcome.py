@@ -152,3 +152,8 @@ def test_every_decision_is_a_legal_move_of_a_running_job(
 
 def test_same_question_gets_the_same_answer() -> None:
     assert decide(Claimed(), Raised(ERROR, 1.0), NOW) == decide(Claimed(), Raised(ERROR, 1.0), NOW)
+
+
+def test_result_is_not_in_the_repr() -> None:
+    # In debug mode asyncio logs what a thread hands to the loop.
+    assert repr(Returned('"canary"')) == "<Returned>"
