@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.resources import files
 
 from ...errors import ForeignDatabase, NewerSchema
@@ -55,9 +55,15 @@ def check_version(connection: sqlite3.Connection, path: str, *, shared: bool) ->
     return version
 
 
-def migrate(connection: sqlite3.Connection, version: int) -> None:
-    """Bring the file to the newest version in one transaction; nothing to do is nothing done."""
-    todo = [(number, sql) for number, sql in migrations() if number > version]
+def migrate(
+    connection: sqlite3.Connection, version: int, steps: Sequence[tuple[int, str]] | None = None
+) -> None:
+    """Bring the file to the newest version in one transaction; nothing to do is nothing done.
+
+    ``steps`` stands in for :func:`migrations` in tests.
+    """
+    steps = migrations() if steps is None else steps
+    todo = [(number, sql) for number, sql in steps if number > version]
     if not todo:
         return
     connection.execute("BEGIN IMMEDIATE")
