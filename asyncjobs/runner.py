@@ -139,7 +139,7 @@ class Runner(TaskRegistrar):
             return
         if self._engine is not None:
             task.start(self)  # before it is kept: its annotations may not resolve
-            self._engine.dispatcher.learn(task)
+            self._engine.dispatcher.learn(task)  # pyright: ignore[reportArgumentType]
         super()._add_task(task)
         task.join(self)
 
@@ -247,7 +247,8 @@ class Runner(TaskRegistrar):
             raise RunnerAlreadyStarted(
                 f"the runner on {self._settings.path} is started already; one object runs once"
             )
-        engine = Engine(self._settings, self._tasks)
+        # pyright does not see that a cached property is read like a property.
+        engine = Engine(self._settings, self._tasks)  # pyright: ignore[reportArgumentType]
         self._engine = engine
         try:
             for task in self._tasks.values():
