@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import Context, copy_context
 from random import Random
 from typing import Any
@@ -73,6 +73,8 @@ class Dispatcher:
         self.tally = Tally()
         self.draining = False
         self.stopped = False
+        self.on_last_return: Callable[[], None] | None = None
+        """Called when the last of the runs has returned that a stop had to leave behind."""
         self._tasks = tasks
         self._slots = dict(slots)
         self._room = dict(slots)
@@ -198,6 +200,8 @@ class Dispatcher:
             run.job.id, run.job.task,
         )  # fmt: skip
         self._leftovers.discard(run)
+        if self.on_last_return is not None and not self._leftovers:
+            self.on_last_return()
         self._commit.look()  # its slot is free, and somebody may wait for us to be idle
 
     def landed(self, reports: Sequence[tuple[Transition, Run]], answers: Sequence[str]) -> None:

@@ -133,8 +133,12 @@ class Engine:
         dispatcher = getattr(self, "dispatcher", None)
         if dispatcher is not None and not dispatcher.stopped:
             self._stubborn = bool(await dispatcher.stop(0.0))
-        if self._instance is not None:
-            self._instance.stop(keep_lock=self._stubborn)
+        instance = self._instance
+        if instance is not None and self._stubborn:
+            # Code of ours runs on, and nobody may start its jobs a second time before it returns.
+            dispatcher.on_last_return = lambda: instance.stop()
+        elif instance is not None:
+            instance.stop()
         await self.resolver.close()
         await self.store.close()
 
@@ -228,7 +232,7 @@ class Engine:
         if self._stopping.is_set() or self._instance is None:
             return
         log.error("instance %s was taken for dead; its runs are given up", self._instance.id)
-        self._instance.stop(keep_lock=False)
+        self._instance.stop()
         self.dispatcher.disown_all()
         self._instance = Instance(self.store.path, self.settings.lease_seconds)
         self._instance.start(self._lost_instance)

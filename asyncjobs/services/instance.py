@@ -74,16 +74,12 @@ class Instance:
                     return
                 lock.touch()
 
-    def stop(self, *, keep_lock: bool) -> None:
-        """Take the file down.
-
-        With ``keep_lock`` it stays, locked, until the process ends: code of ours may still be
-        running, and nobody may start it a second time.
-        """
+    def stop(self) -> None:
+        """Take the file down."""
         self._ended.set()
         if self._keeper is not None:
             self._keeper.join()
-        if self._lock is not None and not keep_lock:
+        if self._lock is not None:
             self._lock.unlink()
 
 
