@@ -11,7 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 from random import Random
 from types import MappingProxyType, TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, cast
 
 from .clock import Clock, SystemClock, to_seconds
 from .errors import (
@@ -25,7 +25,14 @@ from .errors import (
 from .handle import JobHandle
 from .records import Accepted, NewJob
 from .registry import Registry
-from .rules.limits import BULK_MAX, check_choice, check_integer, check_text
+from .rules.limits import (
+    BULK_MAX,
+    check_callable,
+    check_choice,
+    check_flag,
+    check_integer,
+    check_text,
+)
 from .running.mailbox import Mailbox
 from .services.dispatcher import Tally
 from .services.engine import Engine, Settings
@@ -87,11 +94,11 @@ class Runner(TaskRegistrar):
         super().__init__()
         if threads is None:
             threads = min(32, (os.cpu_count() or 1) + 4)
-        self.clock = clock or SystemClock()
+        self.clock = SystemClock() if clock is None else _check_clock(clock)
         self._settings = Settings(
             path=_path_of(url),
             durability=check_choice(durability, "durability", ("full", "normal")),
-            shared=bool(shared),
+            shared=check_flag(shared, "shared"),
             concurrency=check_integer(concurrency, "concurrency", least=1, most=CONCURRENCY_MAX),
             threads=check_integer(threads, "threads", least=1, most=CONCURRENCY_MAX),
             queues=_check_queues(queues),
@@ -104,7 +111,7 @@ class Runner(TaskRegistrar):
             },
             keep_journal_seconds=to_seconds(keep_journal, "keep_journal"),
             clock=self.clock,
-            random=random or Random(),
+            random=Random() if random is None else _check_random(random),
             state=state,
         )
         self.registry = Registry(self)
@@ -369,12 +376,25 @@ def _path_of(url: str | os.PathLike[str]) -> str:
     scheme, separator, rest = path.partition("://")
     if separator and scheme != "sqlite":
         raise InvalidOption(
-            f"url={path!r}: this version runs on SQLite only; give a path or sqlite:///path"
+            f"a url of {scheme!r} is not known: this version runs on SQLite only; give a path or "
+            "sqlite:///path"
         )
     path = rest.removeprefix("/") if separator else path
     if not path or "\x00" in path:
         raise InvalidOption(f"url={url!r} names no file")
     return path
+
+
+def _check_clock(clock: object) -> Clock:
+    for method in ("now", "seconds_until", "on_move"):
+        check_callable(getattr(clock, method, None), f"clock's {method}()")
+    return cast("Clock", clock)
+
+
+def _check_random(random: object) -> Random:
+    if not isinstance(random, Random):
+        raise InvalidOption(f"random must be a random.Random, got {type(random).__name__}")
+    return random
 
 
 def _check_queues(queues: Iterable[str] | None) -> tuple[str, ...] | None:
