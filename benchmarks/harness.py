@@ -167,9 +167,18 @@ def median(values: Iterable[float]) -> float:
     return percentile(values, 50)
 
 
-def child(module: str, *arguments: object) -> dict[str, Any]:
-    """Run ``benchmarks.children.<module>`` in a fresh interpreter; what it reports."""
-    done = subprocess.run(child_command(module, *arguments), stdout=subprocess.PIPE, check=True)
+def child(module: str, *arguments: object, cache: str | None = None) -> dict[str, Any]:
+    """Run ``benchmarks.children.<module>`` in a fresh interpreter; what it reports.
+
+    ``cache`` is where it keeps compiled modules, whatever the environment says about that.
+    """
+    environment = dict(os.environ)
+    if cache is not None:
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
+        environment["PYTHONPYCACHEPREFIX"] = cache
+    done = subprocess.run(
+        child_command(module, *arguments), stdout=subprocess.PIPE, check=True, env=environment
+    )
     found: dict[str, Any] = msgspec.json.decode(done.stdout)
     return found
 
