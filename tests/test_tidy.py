@@ -232,7 +232,7 @@ def test_every_statement_has_a_purpose_and_is_one_statement() -> None:
     files = [path for path in PACKAGE.rglob("*.sql") if path.parent.name != "migrations"]
     assert files
     for path in files:
-        statements = Statements(module_name(path.parent), path.name)
+        statements = Statements(path)
         assert statements.text, path.name
         for name, text in statements.text.items():
             assert len(statements.purpose[name]) > 10, name
@@ -252,7 +252,7 @@ def test_every_statement_is_used() -> None:
             if module.startswith(package)
             for _, text in strings_of(tree)
         }
-        assert set(Statements(package, path.name).text) - used == set()
+        assert set(Statements(path).text) - used == set()
 
 
 def test_every_migration_says_what_it_is_for() -> None:

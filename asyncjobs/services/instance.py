@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import secrets
 import threading
 from collections.abc import Callable, Iterator
 
@@ -23,7 +22,7 @@ SUFFIX = ".lock"
 
 def new_instance_id() -> str:
     """Random, never used again."""
-    return secrets.token_hex(8)
+    return os.urandom(8).hex()
 
 
 class Instance:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from pathlib import Path
 
 from ...states import MOVES, Event
 from ..base import Violation
@@ -11,7 +12,7 @@ from .transaction import STATEMENTS, from_json
 
 EXAMPLES_MAX = 5
 
-_CHECKS = Statements("asyncjobs.store.sqlite", "check.sql")
+_CHECKS = Statements(Path(__file__).with_name("check.sql"))
 
 
 def violations(connection: sqlite3.Connection) -> list[Violation]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 import sqlite3
 from collections.abc import Iterator, Sequence
-from importlib.resources import files
+from pathlib import Path
 
 from ...errors import ForeignDatabase, NewerSchema
 from .transaction import STATEMENTS
@@ -13,11 +13,9 @@ from .transaction import STATEMENTS
 
 def migrations() -> list[tuple[int, str]]:
     """``(version, SQL)`` of every migration, oldest first."""
-    folder = files("asyncjobs.store.sqlite").joinpath("migrations")
+    folder = Path(__file__).with_name("migrations")
     found = [
-        (int(entry.name.split("_")[0]), entry.read_text("utf-8"))
-        for entry in folder.iterdir()
-        if entry.name.endswith(".sql")
+        (int(file.name.split("_")[0]), file.read_text("utf-8")) for file in folder.glob("*.sql")
     ]
     return sorted(found)
 
@@ -87,7 +85,7 @@ def _run_migration(connection: sqlite3.Connection, number: int, sql: str) -> Non
     if number == 1:
         connection.executemany(
             STATEMENTS["add_fact"],
-            [("database_id", secrets.token_hex(8)), ("schema_version", 0)],
+            [("database_id", os.urandom(8).hex()), ("schema_version", 0)],
         )
     connection.execute(STATEMENTS["set_schema_version"], (number,))
 

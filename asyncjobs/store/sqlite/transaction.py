@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -12,7 +13,7 @@ import msgspec
 from ...states import Event
 from ..statements import Statements, chunks
 
-STATEMENTS = Statements("asyncjobs.store.sqlite", "queries.sql")
+STATEMENTS = Statements(Path(__file__).with_name("queries.sql"))
 
 to_json = msgspec.json.Encoder().encode
 from_json = msgspec.json.Decoder().decode
