@@ -117,6 +117,13 @@ def decide(run: Run, happened: Happened, now: int, *, cancel_requested: bool = F
             return _back_to_queue(run, Event.RESCUED, now, run_at=now, reason="crash", error=error)
 
 
+def cancelled_instead(transition: Transition) -> Transition:
+    """What becomes of a job that was to run again, when somebody has asked to cancel it."""
+    return transition._replace(
+        event=Event.CANCELLED, run_at=None, reason="user", uncharge=False, error=None
+    )
+
+
 def _after_error(
     run: Run, error: ErrorRecord, retry_in: float | None, reason: str, now: int
 ) -> Transition:

@@ -19,7 +19,7 @@ from ..clock import Clock
 from ..errors import InvalidResult
 from ..records import Outcome, Transition
 from ..rules.limits import FLUSH_ROWS_MAX
-from ..rules.outcome import Happened, Released, decide
+from ..rules.outcome import Happened, Released, cancelled_instead, decide
 from ..running.context import Run, RunnableTask
 from ..running.ending import refusal_happened, timeout_happened
 from ..running.executors.base import Executor
@@ -214,6 +214,8 @@ class Dispatcher:
                 del self._runs[run.job.seq]
             if answer == "lost":
                 self._lost(run)
+            elif answer == "cancelled":
+                self._deliver(run, State.CANCELLED, cancelled_instead(transition))
             elif transition.event is Event.COMPLETED:
                 self._deliver(run, State.COMPLETED, transition)
             elif transition.state in FINISHED:

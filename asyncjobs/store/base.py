@@ -34,8 +34,8 @@ class Insert(Struct, frozen=True):
 class Report(Struct, frozen=True):
     """Write the transitions of runs that ``instance`` holds.
 
-    Result: for each ``done``, ``already`` (this very fence landed before) or ``lost`` (nothing
-    changed).
+    Result: for each ``done``, ``already`` (this very fence landed before), ``lost`` (nothing
+    changed), or ``cancelled``: it was to run again, but somebody has asked to cancel it.
     """
 
     instance: str

@@ -9,9 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from asyncjobs import JobCancelled, ResultGone, Runner
+from asyncjobs import (
+    JobCancelled,
+    ResultGone,
+    Retry,
+    RetryLater,
+    Runner,
+    Snooze,
+    current_job,
+)
 from asyncjobs.errors import RunnerClosed
 from asyncjobs.running.mailbox import Mailboxes
+from asyncjobs.store.base import Cancel
 from tests.oracles import deadline
 
 
@@ -86,6 +95,28 @@ async def test_a_delete_whose_caller_is_cancelled_still_wakes_who_waits(runner: 
         await asyncio.sleep(0)
         call.cancel()
         await waiting
+
+
+@pytest.mark.parametrize("signal", [Snooze(0), RetryLater(0), ValueError("as ever")])
+async def test_a_cancel_that_meets_the_end_of_a_run_keeps_it_from_another(
+    runner: Runner, signal: Exception
+) -> None:
+    runs = []
+
+    @runner.task(retry=Retry(attempts=5, base=0))
+    async def job() -> None:
+        runs.append(current_job().attempt)
+        if len(runs) == 1:
+            # As if the request were written between the end of the code and that of the run.
+            await runner.engine().store.write([Cancel([current_job().id], "enough")])
+            raise signal
+
+    async with deadline(10):
+        handle = await job.enqueue()
+        await expect(handle, JobCancelled)
+    assert runs == [1]
+    assert (await runner.registry.get(handle.id)).cancel_reason == "enough"
+    assert await runner.registry.check() == []
 
 
 async def expect(handle: object, error: type[Exception]) -> None:

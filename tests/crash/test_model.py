@@ -167,6 +167,10 @@ class StoreMachine(RuleBasedStateMachine):
         if job.state != "running":
             assert answer == "already"
             return
+        if job.cancel_asked and transition.state is State.QUEUED:
+            assert answer == "cancelled"
+            job.state, job.finished_at = "cancelled", now
+            return
         assert answer == "done"
         job.state = transition.state.value
         job.attempt -= transition.uncharge

@@ -184,6 +184,10 @@ WHERE seq IN (SELECT value FROM json_each(?));
 UPDATE asyncjobs_jobs SET cancel_reason = ifnull(cancel_reason, ?)
 WHERE seq IN (SELECT value FROM json_each(?));
 
+-- asked_to_cancel: which of the jobs somebody has asked to cancel.
+SELECT seq FROM asyncjobs_jobs
+WHERE seq IN (SELECT value FROM json_each(?)) AND cancel_reason IS NOT NULL;
+
 -- requeue: gives finished jobs a new life.
 UPDATE asyncjobs_jobs
 SET state = 'queued', reason = 'retry', run_at = ?, finished_at = NULL, claim = claim + 1,

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from ...records import Accepted, Claimed, NewJob, Outcome, Transition
 from ...rules.limits import ATTEMPT_ROWS_MAX
-from ...rules.outcome import Crashed, Released, decide
+from ...rules.outcome import Crashed, Released, cancelled_instead, decide
 from ...states import FINISHED, MOVES, Event, State
 from ..base import (
     Cancel,
@@ -172,15 +172,27 @@ def report(tx: Transaction, operation: Report) -> list[str]:
         transitions = _fenced(tx, operation)
     completed = [t for t in transitions if t.event is Event.COMPLETED]
     others = [t for t in transitions if t.event is not Event.COMPLETED]
+    asked = _asked_to_cancel(tx, others)
     _complete(tx, operation.instance, completed)
-    _move(tx, operation.instance, others)
-    if len(transitions) == len(operation.transitions):
+    _move(tx, operation.instance, [cancelled_instead(t) if t.seq in asked else t for t in others])
+    if len(transitions) == len(operation.transitions) and not asked:
         return ["done"] * len(transitions)
-    done = {(t.seq, t.claim) for t in transitions}
+    done = {(t.seq, t.claim): "cancelled" if t.seq in asked else "done" for t in transitions}
     return [
-        "done" if (t.seq, t.claim) in done else _why_refused(tx, operation.instance, t)
+        done.get((t.seq, t.claim)) or _why_refused(tx, operation.instance, t)
         for t in operation.transitions
     ]
+
+
+def _asked_to_cancel(tx: Transaction, transitions: Sequence[Transition]) -> set[int]:
+    """Seqs of jobs that were to run again, although somebody has asked to cancel them.
+
+    The request came when the run had just ended: nobody but this write can heed it.
+    """
+    again = [t.seq for t in transitions if t.state is State.QUEUED]
+    if not again:
+        return set()
+    return {seq for (seq,) in tx.fetch("asked_to_cancel", to_json(again).decode())}
 
 
 def _fenced(tx: Transaction, operation: Report) -> list[Transition]:
