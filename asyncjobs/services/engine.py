@@ -233,6 +233,7 @@ class Engine:
             return
         log.error("instance %s was taken for dead; its runs are given up", self._instance.id)
         self._instance.stop()
+        self._rescuer.abandon(self._instance.id)
         self.dispatcher.disown_all()
         self._instance = Instance(self.store.path, self.settings.lease_seconds)
         self._instance.start(self._lost_instance)

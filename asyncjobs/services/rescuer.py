@@ -32,6 +32,7 @@ class Rescuer:
         self._store = store
         self._commit = commit
         self._on_rescued = on_rescued
+        self._abandoned: list[str] = []
 
     async def rescue_at_start(self) -> None:
         """Also rescues runs whose instance has left no file at all."""
@@ -41,10 +42,21 @@ class Rescuer:
             if instance != self._own() and not here:
                 await self._rescue(instance, "its process is gone and left no lock file")
 
+    def abandon(self, instance: str) -> None:
+        """Rescue this former instance of ours as well, at the next look.
+
+        Others took it for dead, and its file away, but a claim that was being written meanwhile
+        came after their rescue, and no file is left that would make anybody look again.
+        """
+        self._abandoned.append(instance)
+
     async def rescue(self) -> None:
         """One look at every file."""
         if self._neighbours is None:
             return
+        while self._abandoned:
+            await self._rescue(self._abandoned[0], "it was taken for dead, and goes on as another")
+            self._abandoned.pop(0)
         monotonic = asyncio.get_running_loop().time()
         for instance, lock in self._neighbours.dead(monotonic, but=self._own()):
             try:

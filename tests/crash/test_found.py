@@ -119,6 +119,27 @@ async def test_a_cancel_that_meets_the_end_of_a_run_keeps_it_from_another(
     assert await runner.registry.check() == []
 
 
+async def test_what_a_zombie_claimed_after_its_rescue_is_not_stranded(tmp_path: Path) -> None:
+    """The rescuer found nothing more, the zombie woke and claimed, then its file was taken away."""
+    begun = asyncio.Event()
+    async with deadline(20), Runner(tmp_path / "jobs.db", lease_seconds=0.3) as runner:
+
+        @runner.task
+        async def job() -> int:
+            if current_job().fence[1] == 1:
+                begun.set()
+                await asyncio.Event().wait()
+            return current_job().fence[1]
+
+        handle = await job.enqueue()
+        await begun.wait()
+        (file,) = (tmp_path / "jobs.db-runners").glob("*.lock")
+        file.unlink()
+        assert await handle > 1
+        assert runner.tally.lost_reports == 1
+        assert await runner.registry.check() == []
+
+
 async def expect(handle: object, error: type[Exception]) -> None:
     """Await ``handle``; it must raise ``error``."""
     try:
