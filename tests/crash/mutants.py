@@ -1,0 +1,124 @@
+"""Seeded mutants of the library: one line changed each, with the tests that must notice."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+MODEL = ("tests/crash/test_model.py",)
+FOUND = ("tests/crash/test_found.py",)
+FAULTS = ("tests/crash/test_faults.py",)
+STORE = ("tests/store",)
+ZOMBIE = ("tests/crash/test_zombie.py",)
+RECOVERY = ("tests/crash/test_recovery.py",)
+KILL = ("tests/crash/test_kill.py",)
+
+
+class Mutant(NamedTuple):
+    """One change, and who must catch it."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+
+SQL = "store/sqlite/queries.sql"
+WRITES = "store/sqlite/writes.py"
+CLAIMING = "store/sqlite/claiming.py"
+TRANSACTION = "store/sqlite/transaction.py"
+STORE_FILE = "store/sqlite/store.py"
+CONNECTION = "store/sqlite/connection.py"
+COMMIT = "store/group_commit.py"
+OUTCOME = "rules/outcome.py"
+RESCUER = "services/rescuer.py"
+ENGINE = "services/engine.py"
+
+MUTANTS = (
+    Mutant("the fence's instance is not asked for when runs end", SQL,
+           "AND instance = ? AND +state = 'running';\n\n-- move",
+           "AND ?2 IS NOT NULL AND +state = 'running';\n\n-- move", MODEL + STORE),
+    Mutant("the fence's claim is not compared", WRITES,
+           "if running.get(t.seq) == t.claim]", "if t.seq in running]", MODEL + STORE),
+    Mutant("one completion does not ask for the claim", SQL,
+           "WHERE seq = ?1 AND claim = ?2 AND instance = ?4 AND +state = 'running';",
+           "WHERE seq = ?1 AND ?2 IS NOT NULL AND instance = ?4 AND +state = 'running';",
+           MODEL + STORE),
+    Mutant("one completion does not ask for the instance", SQL,
+           "WHERE seq = ?1 AND claim = ?2 AND instance = ?4 AND +state = 'running';",
+           "WHERE seq = ?1 AND claim = ?2 AND ?4 IS NOT NULL AND +state = 'running';",
+           MODEL + STORE),
+    Mutant("one completion does not ask for the state", SQL,
+           "WHERE seq = ?1 AND claim = ?2 AND instance = ?4 AND +state = 'running';",
+           "WHERE seq = ?1 AND claim = ?2 AND instance = ?4;", MODEL + STORE),
+    Mutant("a claim does not raise the claim number", SQL,
+           "instance = ?, claim = claim + 1, attempt = attempt + 1,",
+           "instance = ?, claim = claim + 0, attempt = attempt + 1,", MODEL),
+    Mutant("a claim charges no attempt", SQL,
+           "instance = ?, claim = claim + 1, attempt = attempt + 1,",
+           "instance = ?, claim = claim + 1, attempt = attempt + 0,", MODEL),
+    Mutant("a claim takes jobs before they are due", SQL,
+           "AND priority = ? AND run_at <= ? AND", "AND priority = ? AND run_at <= ? + 5000000 AND",
+           MODEL),
+    Mutant("a retry by hand does not raise the claim number", SQL,
+           "finished_at = NULL, claim = claim + 1,", "finished_at = NULL, claim = claim + 0,",
+           MODEL),
+    Mutant("crashes are not counted", SQL, "crashes = crashes + v.column8",
+           "crashes = crashes + 0 * v.column8", MODEL),
+    Mutant("attempts are not given back", SQL, "attempt = attempt - v.column7",
+           "attempt = attempt - 0 * v.column7", MODEL),
+    Mutant("a rescue does not raise the claim number", WRITES,
+           "list(transitions.values()), rise=1)", "list(transitions.values()), rise=0)", MODEL),
+    Mutant("a disowned run keeps its claim number", WRITES,
+           "operation.instance, transitions, rise=1)", "operation.instance, transitions, rise=0)",
+           MODEL),
+    Mutant("a disowning takes what is held as well", WRITES,
+           "if orphan.seq not in operation.held", "if True", MODEL),
+    Mutant("the journal is not told of transitions", WRITES,
+           "        tx.note(t.event, (seq, claim_now))\n", "", MODEL),
+    Mutant("the journal is not told of cancellations", WRITES,
+           "            tx.note(Event.CANCELLED, (seq, claimed))\n", "", MODEL),
+    Mutant("the journal is not written", TRANSACTION,
+           'self.write_rows("add_journal", rows)', "pass", MODEL),
+    Mutant("counters are not written", TRANSACTION,
+           'self.write_rows("add_counts", changes)', "pass", MODEL),
+    Mutant("counters are not told of transitions", WRITES,
+           "tx.count_move(queue, task, State.RUNNING.value, t.state.value)", "pass", MODEL),
+    Mutant("running jobs may be deleted", WRITES,
+           "if r[5] != State.RUNNING], Event.DELETED)", "if True], Event.DELETED)", MODEL),
+    Mutant("a result outlives a retry by hand", WRITES,
+           'tx.fetch("delete_results", seqs)\n        for', "for", MODEL),
+    Mutant("keys are forgotten", WRITES,
+           "    keys = [(job.key, job.task) for job in jobs if job.key]",
+           "    keys = []  # type: ignore[var-annotated]", MODEL + STORE),
+    Mutant("a job may crash once more than it may", OUTCOME, "if crashes + 1 >= max_crashes:",
+           "if crashes >= max_crashes:", MODEL),
+    Mutant("a cancel that meets the end of a run is forgotten", WRITES,
+           "asked = _asked_to_cancel(tx, others)", "asked = set()", MODEL + FOUND),
+    Mutant("a failed transaction is not rolled back", STORE_FILE,
+           'connection.execute("ROLLBACK")', "pass", FAULTS),
+    Mutant("a transaction is not committed before it is answered", STORE_FILE,
+           'connection.execute("COMMIT")', "pass", FAULTS + STORE),
+    Mutant("NORMAL stands for full durability", CONNECTION,
+           'SYNCHRONOUS = {"full": 2, "normal": 1}', 'SYNCHRONOUS = {"full": 1, "normal": 1}',
+           STORE),
+    Mutant("outcomes are dropped when the disk fails", COMMIT,
+           "            self._troubled(error)\n            self._reports[:0] = batch.reports\n",
+           "            self._troubled(error)\n", FAULTS),
+    Mutant("outcomes are dropped while the lock is held", COMMIT,
+           "        self._missed()\n        self._reports[:0] = batch.reports\n",
+           "        self._missed()\n", FAULTS),
+    Mutant("claims whose answer was lost are not disowned", COMMIT,
+           "batch.disown = Disown(self._source.instance, self._source.held())", "pass", FAULTS),
+    Mutant("an enqueue waits for a held lock for ever", COMMIT,
+           "(waiting if deadline > now else over).append(item)", "waiting.append(item)", FAULTS),
+    Mutant("a dead instance's jobs are left alone", RESCUER,
+           'await self._rescue(instance, "its process died")', "pass", RECOVERY),
+    Mutant("a stopped instance's jobs are left alone", RESCUER,
+           'await self._rescue(instance, "its process was stopped for longer than a lease")',
+           "pass", ZOMBIE),
+    Mutant("a zombie keeps what it is", ENGINE,
+           "        self.dispatcher.instance = self._instance.id\n", "", ZOMBIE + FOUND),
+    Mutant("a zombie's former self is not rescued", ENGINE,
+           "        self._rescuer.abandon(self._instance.id)\n", "", FOUND),
+)  # fmt: skip
