@@ -231,6 +231,8 @@ class Store(Protocol):
             StoreBusy: another program holds the write lock. Nothing happened; try again.
             StoreFull, StoreError: the transaction failed. If it failed at COMMIT it may have
                 happened: look before you assume.
+            Exception: any other: one of the operations holds what cannot be written. Nothing
+                happened; the others may be written without it.
         """
         ...
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from asyncjobs.errors import StoreError
 from asyncjobs.states import Event, State
 from asyncjobs.store.base import Disown, Join, Leave
 
@@ -108,9 +107,3 @@ async def test_instances_come_and_go(desk: Desk) -> None:
     assert await desk.do(Join("one", 12, "host")) is None
     assert await desk.do(Leave("one", "stop")) is None
     assert await desk.do(Leave("nobody", "rescue")) is None
-
-
-async def test_instance_id_is_never_used_again(desk: Desk) -> None:
-    await desk.do(Join("one", 12, "host"))
-    with pytest.raises(StoreError):
-        await desk.do(Join("one", 13, "host"))

@@ -90,6 +90,9 @@ class Connection:
         """
         try:
             answer: Any = await self._database.execute_fetchall(cast("str", Hop(function)))
+        except (sqlite3.IntegrityError, sqlite3.DataError):
+            # One operation is bad, not the database: the writer finds out which.
+            raise
         except sqlite3.Error as error:
             raise translate(error, self._path) from error
         value: T = answer
