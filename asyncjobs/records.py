@@ -70,6 +70,12 @@ class Claimed(NamedTuple):
     payload: str | None
     """Arguments and meta as two lines of JSON; ``None`` when there are none."""
     run_at: int
+    max_crashes: int
+
+    @property
+    def on_probation(self) -> bool:
+        """Whether one more crash would end it: see ``Claim.probation``."""
+        return self.crashes > 0 and self.crashes + 1 >= self.max_crashes
 
     @property
     def arguments(self) -> str | None:

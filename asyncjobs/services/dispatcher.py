@@ -98,6 +98,7 @@ class Dispatcher:
         self._waiting: frozenset[str] = frozenset()
         self._asked: Mapping[str, int] = {}
         """Room that the claim being written may fill; nobody else may take it meanwhile."""
+        self._on_probation = 0
         self._timer: asyncio.TimerHandle | None = None
         self._grace: asyncio.Future[None] | None = None
         self._hurried = False
@@ -129,7 +130,7 @@ class Dispatcher:
             return None
         self._due = False
         self._asked = room
-        return Claim(self.instance, self._known, room, self._queues)
+        return Claim(self.instance, self._known, room, self._queues, not self._on_probation)
 
     def claimed(self, result: ClaimResult) -> None:
         """Run what was claimed, and remember when to look again."""
@@ -142,6 +143,7 @@ class Dispatcher:
                 self._report(run, Released("shutdown"))
                 continue
             self._room[task.executor] -= 1
+            self._on_probation += job.on_probation
             if run.timeout is not None:
                 run.timer = self._loop.call_later(run.timeout, self._time_out, run)
             self._executors[task.executor].start(run)
@@ -180,6 +182,9 @@ class Dispatcher:
         else:
             self._report(run, happened)
         run.ended = True
+        if run.job.on_probation:
+            self._on_probation -= 1
+            self.wake()
         # The task's context holds the run: a circle, which would leave eight objects a job to the
         # garbage collector, and the collector with a tenth of the time.
         run.asyncio_task = None

@@ -54,6 +54,12 @@ class Claim(Struct, frozen=True):
     tasks: Mapping[str, str]
     room: Mapping[str, int]
     queues: tuple[str, ...] | None = None
+    probation: bool = True
+    """Whether a job may be taken that one more crash would end; never more than one is.
+
+    When a process dies, nobody can say which of its jobs did it. Those that were there each time
+    run without each other from the last but one crash on, so that only the culprit fails.
+    """
 
 
 class ClaimResult(NamedTuple):

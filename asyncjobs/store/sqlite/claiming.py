@@ -26,7 +26,7 @@ EARLIEST = -(2**63)
 """Before every instant that a job can be due at; those before 1970 are negative."""
 
 # A row of candidates is a job as it will be once claimed: the values of a ``Claimed``.
-SEQ, TASK, QUEUE, CLAIM, RUN_AT = 0, 2, 3, 4, 12
+SEQ, TASK, QUEUE, CLAIM, CRASHES, RUN_AT, MAX_CRASHES = 0, 2, 3, 4, 6, 12, 13
 
 
 class _Selection:
@@ -43,6 +43,7 @@ class _Selection:
         }
         self.total = sum(self.room.values())
         self.waiting = executors - self.room.keys()
+        self.probation = operation.probation
         self.queued: list[Any] = []
         self.parked: list[Any] = []
         self.unknown: list[int] = []
@@ -65,6 +66,10 @@ class _Selection:
                     self.waiting.update(room)
                     return False
             elif room.get(executor, 0) > 0:
+                if row[CRASHES] and row[CRASHES] + 1 >= row[MAX_CRASHES]:
+                    if not self.probation:
+                        continue
+                    self.probation = False
                 chosen.append(row)
                 room[executor] -= 1
                 self.total -= 1
@@ -142,7 +147,8 @@ def _due(
     while True:
         rows = tx.fetch(
             "claim_candidates",
-            queue, priority, tx.now, run_at, seq, VISITS_MAX, selection.full_tasks(), window,
+            queue, priority, tx.now, run_at, seq, VISITS_MAX, selection.full_tasks(),
+            selection.probation, window,
         )  # fmt: skip
         yield from rows
         if len(rows) < window:

@@ -79,14 +79,15 @@ SELECT j.seq, j.id, j.task, j.queue, j.claim + 1, j.attempt + 1, j.crashes, j.sn
        j.tags, j.options,
        (SELECT p.arguments || char(10) || ifnull(p.meta, '')
         FROM asyncjobs_payloads AS p WHERE p.seq = j.seq),
-       j.run_at
+       j.run_at, j.max_crashes
 FROM (
   SELECT seq, task FROM asyncjobs_jobs INDEXED BY asyncjobs_claimable
   WHERE state = 'queued' AND queue = ? AND priority = ? AND run_at <= ? AND (run_at, seq) > (?, ?)
   ORDER BY run_at, seq LIMIT ?
 ) AS c
 CROSS JOIN asyncjobs_jobs AS j ON j.seq = c.seq
-WHERE c.task NOT IN (SELECT value FROM json_each(?)) LIMIT ?;
+WHERE c.task NOT IN (SELECT value FROM json_each(?))
+  AND (? OR j.crashes = 0 OR j.crashes + 1 < j.max_crashes) LIMIT ?;
 
 -- unstarted: how many jobs of each task wait, delayed ones included.
 SELECT task, state, sum(jobs) FROM asyncjobs_counts
@@ -112,7 +113,7 @@ SELECT j.seq, j.id, j.task, j.queue, j.claim + 1, j.attempt + 1, j.crashes, j.sn
        j.tags, j.options,
        (SELECT p.arguments || char(10) || ifnull(p.meta, '')
         FROM asyncjobs_payloads AS p WHERE p.seq = j.seq),
-       j.run_at
+       j.run_at, j.max_crashes
 FROM asyncjobs_jobs AS j INDEXED BY asyncjobs_parked
 WHERE state = 'blocked' AND reason = 'unknown_task' AND task = ?1 AND run_at <= ?2
   AND (?3 IS NULL OR queue IN (SELECT value FROM json_each(?3)))
