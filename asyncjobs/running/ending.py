@@ -9,7 +9,7 @@ from random import Random
 
 from ..errors import Cancel, Fail, InvalidOption, JobSignal, RetryLater, Snooze
 from ..records import ErrorRecord
-from ..rules.limits import ERROR_MAX, KEY_MAX, NAME_MAX
+from ..rules.limits import ERROR_MAX, NAME_MAX
 from ..rules.outcome import Cancelled, Happened, Raised, Released, Snoozed
 from ..rules.retry import Retry, next_delay
 from .context import JobStopped, Run, signal_seconds
@@ -59,7 +59,7 @@ def _signal_happened(run: Run, signal: JobSignal) -> Happened:
         case Snooze():
             return Snoozed(signal_seconds(signal.delay))
         case Cancel():
-            return Cancelled(_storable(_text(signal), KEY_MAX) or "job")
+            return Cancelled(_storable(_text(signal), TEXT_MAX) or "job")
         case RetryLater():
             run.cause = signal
             seconds = signal_seconds(signal.delay)

@@ -130,11 +130,11 @@ class Engine:
 
     async def _take_down(self) -> None:
         """Leave nothing behind; jobs still run here only when the engine failed."""
-        dispatcher = getattr(self, "dispatcher", None)
+        dispatcher: Dispatcher | None = getattr(self, "dispatcher", None)
         if dispatcher is not None and not dispatcher.stopped:
             self._stubborn = bool(await dispatcher.stop(0.0))
         instance = self._instance
-        if instance is not None and self._stubborn:
+        if instance is not None and dispatcher is not None and self._stubborn:
             # Code of ours runs on, and nobody may start its jobs a second time before it returns.
             dispatcher.on_last_return = lambda: instance.stop()
         elif instance is not None:

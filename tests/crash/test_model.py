@@ -104,7 +104,7 @@ class StoreMachine(RuleBasedStateMachine):
     ) -> None:  # fmt: skip
         now = self.clock.now()
         arguments = f'{{"number":{number}}}'
-        jobs = [
+        jobs: list[NewJob[Any]] = [
             NewJob(
                 id=new_id(now), task=task, arguments=arguments, queue="q", created_at=now,
                 delay=delay, priority=priority, key=key, max_crashes=max_crashes,

@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-import pytest
-
 from asyncjobs import Job
 from asyncjobs.testing import run_until_idle
 from tests.oracles import deadline, nothing_left, unfinished_ended

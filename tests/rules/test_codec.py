@@ -211,7 +211,7 @@ def test_every_json_value_comes_back_equal(value: Any) -> None:
     assert there_and_back(codec_of(Any), value) == value
 
 
-ANYTHING = st.recursive(
+ANYTHING: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary()
     | st.decimals() | st.uuids() | st.datetimes(timezones=st.none() | st.timezones()) | st.dates()
     | st.timedeltas() | st.complex_numbers() | st.sampled_from([Colour.RED, Level.LOW, Mode.FAST]),
@@ -287,7 +287,7 @@ REFUSED: dict[str, tuple[Any, Any]] = {
     "plain UUID": (Any, UUID(int=1)),
     "plain enum": (Any, Colour.RED),
     "complex": (complex, 1j),
-    "generator": (Any, (number for number in ())),
+    "generator": (Any, (number for number in [1])),
     "memoryview": (Any, memoryview(b"x")),
     "str for int": (int, "5"),
     "int for str": (str, 5),
@@ -455,7 +455,7 @@ def test_value_whose_equality_raises_is_refused() -> None:
         def __eq__(self, other: object) -> bool:
             raise ZeroDivisionError
 
-        __hash__ = None  # type: ignore[assignment]
+        __hash__ = None
 
     with pytest.raises(InvalidArguments, match="argument 'value'"):
         codec_of(Any).encode_arguments((Odd(a=1),), {})

@@ -16,6 +16,7 @@ from asyncjobs.rules.outcome import (
     Released,
     Returned,
     Snoozed,
+    cancelled_instead,
     decide,
 )
 from asyncjobs.states import FINISHED, MOVES, Event, State
@@ -157,3 +158,12 @@ def test_same_question_gets_the_same_answer() -> None:
 def test_result_is_not_in_the_repr() -> None:
     # In debug mode asyncio logs what a thread hands to the loop.
     assert repr(Returned('"canary"')) == "<Returned>"
+
+
+def test_a_job_that_was_to_run_again_is_cancelled_instead_when_somebody_asked() -> None:
+    retried = decide(Claimed(), Raised(ErrorRecord("ValueError", "x"), 1.0), NOW)
+
+    cancelled = cancelled_instead(retried)
+
+    assert (cancelled.event, cancelled.state) == (Event.CANCELLED, State.CANCELLED)
+    assert (cancelled.run_at, cancelled.reason, cancelled.error) == (None, "user", None)

@@ -335,7 +335,7 @@ def test_no_record_shows_arguments_or_results_in_its_repr() -> None:
         echo.options(key="k").job(SECRET),
         echo.options(key="k"),
         [echo.job(SECRET)],
-        Claimed(1, "id", "task", "queue", 1, 1, 0, 0, "api", None, None, stored, 0),
+        Claimed(1, "id", "task", "queue", 1, 1, 0, 0, "api", None, None, stored, 0, 3),
         Transition(1, 1, "queue", "task", Event.COMPLETED, 0, result=stored),
         Outcome("task", State.COMPLETED, None, stored),
         Returned(stored),

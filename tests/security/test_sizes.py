@@ -200,7 +200,7 @@ def test_meta_is_capped() -> None:
     around = len('{"m":""}')
     for length in (META_MAX - around - 1, META_MAX - around):
         assert take.options(meta={"m": "x" * length}).job("").meta
-    with pytest.raises(InvalidOption, match=f"meta takes {META_MAX + 1} characters"):
+    with pytest.raises(InvalidOption, match=f"meta takes {META_MAX + 1} bytes"):
         take.options(meta={"m": "x" * (META_MAX - around + 1)})
 
 

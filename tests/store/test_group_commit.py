@@ -372,13 +372,13 @@ async def test_full_database_refuses_new_jobs_and_keeps_outcomes_until_there_is_
 
         return watched._writer.run(set_limit)  # type: ignore[return-value]
 
-    await limit(None)  # type: ignore[func-returns-value]
+    await limit(None)  # type: ignore[func-returns-value, misc]
     commit.report(desk.move(run, result=large), "run")
     with pytest.raises(StoreFull):
         await commit.enqueue(new_job(clock, arguments=f'{{"text":{large}}}'))
     assert worker.reported == []
     assert isinstance(commit.failing, StoreFull)
-    await limit(10**6)  # type: ignore[func-returns-value]
+    await limit(10**6)  # type: ignore[func-returns-value, misc]
     while not worker.reported:
         await commit.flushed()
     assert [answer for _, answer in worker.reported] == ["done"]

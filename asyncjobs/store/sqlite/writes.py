@@ -146,8 +146,10 @@ def _insert_rows(
             tags += (tag, seq)
         if instance is not None:
             rows += ("running", instance, 1, 1, now)
-            claimed.append(Claimed(seq, job.id, job.task, job.queue, 1, 1, 0, 0, job.trigger,
-                                   tags_json, job.options, payload, run_at, job.max_crashes))  # fmt: skip
+            claimed.append(Claimed(
+                seq, job.id, job.task, job.queue, 1, 1, 0, 0, job.trigger, tags_json, job.options,
+                payload, run_at, job.max_crashes,
+            ))  # fmt: skip
     tx.write_rows("insert_jobs" if instance is None else "insert_running", rows)
     tx.write_rows("insert_payloads", payloads)
     tx.write_rows("insert_keys", keys)
