@@ -2,7 +2,8 @@
 
 ``gated DATABASE LEDGERS JOBS``: for each line "jobs" on its input it enqueues
 JOBS jobs, and prints "running" once all have begun. A line "open" lets them end; it prints how many
-outcomes were refused, and the instance that it goes on as, after one more job ended there.
+outcomes were refused, and the instance that it goes on as, after one more job ended there. A line
+"block" blocks its event loop for some leases.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import asyncio
 import faulthandler
 import sys
 import threading
+import time
 from pathlib import Path
 
 from asyncjobs import Runner, current_job
@@ -18,6 +20,8 @@ from asyncjobs.testing import run_until_idle
 from tests.oracles import AckLedger, EffectLedger
 
 LEASE_SECONDS = 0.3
+BLOCK_SECONDS = 2.5
+"""Long enough for a neighbour to look twice, a second apart."""
 
 
 class Gated:
@@ -99,6 +103,10 @@ async def main(database: Path, ledgers: Path, jobs: int) -> None:
             if line == "jobs":
                 await gated.enqueue()
                 say("running")
+            elif line == "block":
+                say("blocking")
+                time.sleep(BLOCK_SECONDS)
+                say("unblocked")
             else:
                 gated.open()
                 await run_until_idle(gated.runner)

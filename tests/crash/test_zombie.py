@@ -76,3 +76,28 @@ async def test_results_of_a_zombie_are_refused_and_counted_and_it_goes_on(
     print(f"{stops * jobs} zombie completions: {verdict}")
     assert verdict.clean, verdict.__dict__
     assert verdict.crashes == stops * jobs
+
+
+async def test_an_event_loop_that_is_blocked_past_the_lease_is_not_death(tmp_path: Path) -> None:
+    database = tmp_path / "jobs.db"
+    async with deadline(30), nothing_left(database):
+        host = await Host.start("gated", database, tmp_path, 20)
+        await host.write("jobs")
+        assert await host.line() == "running"
+        gated = Gated(database, tmp_path, 20, gate_is_open=True)
+        async with gated.runner:
+            await host.write("block")
+            assert await host.line() == "blocking"
+            assert await host.line() == "unblocked"
+            assert await gated.runner.registry.count(state="running") == 20
+            assert gated.runner.tally.started == 0
+        gated.close()
+        await host.write("open")
+        refused, _ = (await host.line()).split()
+        assert refused == "0"
+        await host.end_input()
+        code, _ = await host.ended()
+        assert code == 0
+    verdict = judge(database, gated.acks, gated.effects)
+    assert verdict.clean, verdict.__dict__
+    assert verdict.crashes == 0
