@@ -118,6 +118,20 @@ async def test_late_report_never_touches_a_newer_run(desk: Desk, event: Event) -
     assert await desk.get(run.id) == before
 
 
+@pytest.mark.parametrize("event", BACKS)
+async def test_job_that_was_to_run_again_is_cancelled_when_somebody_has_asked(
+    desk: Desk, event: Event
+) -> None:
+    run = await desk.start()
+    bystander = await desk.start()
+    await desk.cancel(run.id, reason="enough")
+    answers = await desk.report(desk.move(run, event), desk.move(bystander, event))
+    assert answers == ["cancelled", "done"]
+    row = await desk.get(run.id)
+    assert (row.state, row.reason, row.cancel_reason) == ("cancelled", "user", "enough")
+    assert (await desk.get(bystander.id)).state == "queued"
+
+
 async def test_report_after_a_retry_by_hand_is_lost(desk: Desk) -> None:
     run = await desk.start()
     await desk.end(run)
