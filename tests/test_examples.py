@@ -13,7 +13,6 @@ import urllib.request
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import pytest
 import pytest_asyncio
 
 from asyncjobs import Runner
@@ -82,7 +81,7 @@ async def server(tmp_path: Path) -> AsyncIterator[str]:
 
 
 def fetch(url: str, method: str = "GET") -> dict[str, object]:
-    with urllib.request.urlopen(urllib.request.Request(url, method=method)) as answer:  # noqa: S310 - our own
+    with urllib.request.urlopen(urllib.request.Request(url, method=method)) as answer:
         decoded: dict[str, object] = json.load(answer)
         return decoded
 

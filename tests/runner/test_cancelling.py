@@ -182,7 +182,7 @@ async def test_cancelling_twice_is_harmless(runner: Runner) -> None:
 
     with pytest.raises(JobCancelled) as caught:
         await handle
-    assert answers == ["requested", "requested"]
+    assert list(answers) == ["requested", "requested"]
     assert caught.value.reason == "first" == (await handle.job()).cancel_reason
 
 

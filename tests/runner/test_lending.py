@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
-from asyncjobs import JobCancelled, JobFailed, JobTimedOut, Runner, Tasks, current_job
+from asyncjobs import (
+    JobCancelled,
+    JobFailed,
+    JobHandle,
+    JobTimedOut,
+    Runner,
+    Tasks,
+    current_job,
+)
 from asyncjobs.testing import run_until_idle
 
 from .support import until
@@ -186,7 +195,8 @@ async def test_failed_child_raises_in_the_parent_and_balances(runner: Runner) ->
 
     @runner.task
     async def parent() -> str:
-        handles = [await fails.enqueue(), *[await child.enqueue(n) for n in range(5)]]
+        handles: list[JobHandle[Any]] = [await fails.enqueue()]
+        handles += [await child.enqueue(n) for n in range(5)]
         with pytest.raises(JobFailed):
             await asyncio.gather(*handles)
         return "went on"
@@ -232,7 +242,8 @@ async def test_awaiting_a_finished_job_keeps_the_slot(runner: Runner) -> None:
 
     @runner.task
     async def parent() -> int:
-        return await runner.handle(done.id) + await done
+        first: int = await runner.handle(done.id)
+        return first + await done
 
     assert await (await parent.enqueue()) == 2
     await assert_balanced(runner, 1)

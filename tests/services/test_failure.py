@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from runner.support import census, nothing_left, until
 
 from asyncjobs import (
     ForeignDatabase,
@@ -19,6 +18,7 @@ from asyncjobs import (
     StoreUnavailable,
 )
 from asyncjobs.testing import ManualClock, run_until_idle
+from tests.runner.support import census, nothing_left, until
 
 
 class Broken(Exception):
@@ -266,7 +266,7 @@ async def test_place_that_cannot_be_used_fails_the_start_and_is_left_as_it_was(
     runner = Runner(path)
 
     for _ in range(2):
-        with pytest.raises(error, match="jobs.db"):
+        with pytest.raises(error, match=r"jobs\.db"):
             await runner.start()
 
     if content is not None:
