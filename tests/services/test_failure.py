@@ -31,15 +31,24 @@ class BreakableClock(ManualClock):
     def __init__(self) -> None:
         super().__init__()
         self.broken = False
+        """It can no longer say how long to wait: the claim's landing ends the runner."""
+        self.stopped = False
+        """It can no longer tell the time: nothing can be written."""
 
     def now(self) -> int:
-        if self.broken:
+        if self.stopped:
             raise Broken("no time")
         return super().now()
 
+    def seconds_until(self, instant: int) -> float | None:
+        if self.broken:
+            raise Broken("no duration")
+        return super().seconds_until(instant)
+
 
 async def die(runner: Runner, clock: BreakableClock) -> None:
-    """Break the clock and let the writer meet it."""
+    """Break the clock and let a claim that leaves a delayed job meet it."""
+    await runner.task(name="delayed")(sleepless).options(delay=60).enqueue()
     clock.broken = True
     for callback in list(clock._callbacks):
         callback()
@@ -154,7 +163,7 @@ async def test_running_jobs_are_stopped_when_the_runner_dies(
     await nothing_left(before, tmp_path)
     breakable.broken = False
     async with Runner(tmp_path / "jobs.db", queues=["none"]) as later:
-        (row,) = (await later.registry.list()).jobs
+        (row,) = (await later.registry.list(task="job")).jobs
         assert (row.state, row.attempt) == ("queued", 0)
 
 
@@ -211,7 +220,7 @@ async def test_clock_that_is_broken_at_the_start_fails_the_start(
     tmp_path: Path, breakable: BreakableClock
 ) -> None:
     before = census(tmp_path)
-    breakable.broken = True
+    breakable.stopped = True
     runner = Runner(tmp_path / "jobs.db", clock=breakable)
 
     with pytest.raises((RunnerFailed, StoreError)):
