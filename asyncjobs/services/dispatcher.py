@@ -120,9 +120,9 @@ class Dispatcher:
 
     def claim_request(self, *, new_jobs: bool) -> Claim | None:
         """What to claim now: nothing while nothing new can be found."""
-        if self.draining or not self._known:
+        if self.draining:
             return None
-        self._due = self._due or new_jobs
+        self._due = bool(self._known) and (self._due or new_jobs)
         if not (self._due or any(self._room[name] > 0 for name in self._waiting)):
             return None
         room = {name: min(free, FLUSH_ROWS_MAX) for name, free in self._room.items() if free > 0}
