@@ -306,18 +306,14 @@ class GroupCommit(Generic[RunT]):
     def _gather(self) -> _Batch[RunT]:
         batch: _Batch[RunT] = _Batch()
         self._look = False
-        rows = FLUSH_ROWS_MAX
-        if len(self._reports) <= rows and not any(t.result for t, _ in self._reports):
-            batch.reports, self._reports = self._reports, []
-        else:
-            sizes = [len(t.result or "") for t, _ in self._reports]
-            count = _fitting(sizes, rows)
-            batch.reports, self._reports = self._reports[:count], self._reports[count:]
-        rows -= len(batch.reports)
+        rows, room = FLUSH_ROWS_MAX, FLUSH_BYTES_MAX
+        count, room = _fitting([_weight(t) for t, _ in self._reports], rows, room)
+        batch.reports, self._reports = self._reports[:count], self._reports[count:]
+        rows -= count
         batch.operations, self._operations = self._operations[:rows], self._operations[rows:]
-        sizes = [len(job.arguments) for job, _ in self._inserts]
-        count = _fitting(sizes, rows)
-        batch.inserts, self._inserts = self._inserts[:count], self._inserts[count:]
+        if room > 0:
+            count, _ = _fitting([len(job.arguments) for job, _ in self._inserts], rows, room)
+            batch.inserts, self._inserts = self._inserts[:count], self._inserts[count:]
         if self._source is not None:
             if self.failing is None:
                 batch.claim = self._source.claim_request(new_jobs=bool(batch.inserts))
@@ -464,16 +460,25 @@ def _too_busy(error: StoreBusy) -> StoreBusy:
     )
 
 
-def _fitting(sizes: Sequence[int], rows: int) -> int:
-    """How many of the first items fit into a flush; at least one if there is room for a row."""
-    if len(sizes) <= rows and sum(sizes) <= FLUSH_BYTES_MAX:
-        return len(sizes)
+def _weight(transition: Transition) -> int:
+    """About how many bytes an outcome takes beside its row."""
+    weight = len(transition.result) if transition.result else 0
+    if transition.error is not None:
+        weight += len(transition.error.message) + len(transition.error.traceback)
+    return weight
+
+
+def _fitting(sizes: Sequence[int], rows: int, room: int) -> tuple[int, int]:
+    """How many of the first items fit into a flush, at least one; and the bytes that are left."""
+    total = sum(sizes)
+    if len(sizes) <= rows and total <= room:
+        return len(sizes), room - total
     total = 0
     for count, size in enumerate(sizes[:rows]):
+        if count and total + size > room:
+            return count, room - total
         total += size
-        if total > FLUSH_BYTES_MAX and count:
-            return count
-    return min(len(sizes), rows)
+    return min(len(sizes), rows), room - total
 
 
 def _resolve(future: asyncio.Future[Any], result: Any) -> None:

@@ -226,6 +226,15 @@ DELETE FROM asyncjobs_journal WHERE position IN (
   WHERE at < ?
 ) AND position < (SELECT max(position) FROM asyncjobs_journal) RETURNING position;
 
+-- prune_instances: processes that ended before the journal begins.
+DELETE FROM asyncjobs_instances WHERE ended_at < ?;
+
+-- free_pages: how many pages of the file hold nothing.
+PRAGMA freelist_count;
+
+-- give_pages_back: shortens the file by some of them.
+PRAGMA incremental_vacuum(200);
+
 -- running_of: what one instance is said to run.
 SELECT seq, claim, queue, task, attempt, crashes, max_crashes, cancel_reason IS NOT NULL
 FROM asyncjobs_jobs INDEXED BY asyncjobs_running

@@ -32,6 +32,9 @@ from ..base import (
 from .claiming import claim
 from .transaction import Transaction, TryCarefully, from_json, to_json
 
+FREE_PAGES_MAX = 1_000
+"""Unused pages that the file keeps: new jobs fill them again, giving 4 MB back would not last."""
+
 _queue_and_task = attrgetter("queue", "task")
 
 
@@ -328,6 +331,9 @@ def prune(tx: Transaction, operation: Prune) -> int:
         if room <= 0:
             return operation.limit
     room -= len(tx.fetch("prune_journal", room, operation.journal_before))
+    tx.fetch("prune_instances", operation.journal_before)
+    if tx.value("free_pages") > FREE_PAGES_MAX:
+        tx.fetch("give_pages_back")
     return operation.limit - room
 
 
