@@ -183,7 +183,10 @@ class Floor:
                 self._results.pop(seq).set_result(result)
             self._free -= len(claimed)
             for seq, task, arguments in claimed:
-                self._running[seq] = self._loop.create_task(self._run(seq, task, arguments))
+                # Named, because making up a name costs a fifth of the task.
+                self._running[seq] = asyncio.Task(
+                    self._run(seq, task, arguments), loop=self._loop, name=task
+                )
 
     async def _run(self, seq: int, task: str, arguments: str) -> None:
         value = await self._tasks[task](*from_json(arguments))
