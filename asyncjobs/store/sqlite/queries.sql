@@ -232,8 +232,9 @@ DELETE FROM asyncjobs_instances WHERE ended_at < ?;
 -- free_pages: how many pages of the file hold nothing.
 PRAGMA freelist_count;
 
--- give_pages_back: shortens the file by some of them.
-PRAGMA incremental_vacuum(200);
+-- give_page_back: shortens the file by one of them. sqlite3 takes one step of it a call, whatever
+-- number stands here.
+PRAGMA incremental_vacuum(1);
 
 -- running_of: what one instance is said to run.
 SELECT seq, claim, queue, task, attempt, crashes, max_crashes, cancel_reason IS NOT NULL

@@ -34,6 +34,7 @@ from .transaction import Transaction, TryCarefully, from_json, to_json
 
 FREE_PAGES_MAX = 1_000
 """Unused pages that the file keeps: new jobs fill them again, giving 4 MB back would not last."""
+PAGES_A_SLICE = 200
 
 _queue_and_task = attrgetter("queue", "task")
 
@@ -332,8 +333,8 @@ def prune(tx: Transaction, operation: Prune) -> int:
             return operation.limit
     room -= len(tx.fetch("prune_journal", room, operation.journal_before))
     tx.fetch("prune_instances", operation.journal_before)
-    if tx.value("free_pages") > FREE_PAGES_MAX:
-        tx.fetch("give_pages_back")
+    for _ in range(min(tx.value("free_pages") - FREE_PAGES_MAX, PAGES_A_SLICE)):
+        tx.fetch("give_page_back")
     return operation.limit - room
 
 
