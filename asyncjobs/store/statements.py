@@ -13,10 +13,10 @@ from pathlib import Path
 
 LARGEST_CHUNK = 128
 """Rows go in chunks of 128, 64, … 1, so that eight prepared statements serve every number of rows.
-With at most 13 values a row that stays far below SQLite's limit of 32,766."""
+With at most 11 values a row that stays far below SQLite's limit of 32,766."""
 
 _HEAD = re.compile(r"^-- (\w+): (.+(?:\n-- .+)*)$", re.MULTILINE)
-_ROWS = re.compile(r"\{rows:(\d+)\}")
+_ROWS = re.compile(r"\{rows:(\d+)(?:\+(\d+))?\}")
 
 
 class Statements:
@@ -27,6 +27,7 @@ class Statements:
         self.purpose: dict[str, str] = {}
         self._rows: dict[tuple[str, int], str] = {}
         self._widths: dict[str, int] = {}
+        self._shared: dict[str, int] = {}
         # importlib.resources would do it too, and takes a sixth of the time of importing us.
         source = path.read_text("utf-8")
         heads = list(_HEAD.finditer(source))
@@ -37,6 +38,7 @@ class Statements:
             found = _ROWS.search(self.text[head[1]])
             if found:
                 self._widths[head[1]] = int(found[1])
+                self._shared[head[1]] = int(found[2] or 0)
 
     def __getitem__(self, name: str) -> str:
         return self.text[name]
@@ -44,6 +46,10 @@ class Statements:
     def width(self, name: str) -> int:
         """How many values a row of the statement has; 0 when it is for one row."""
         return self._widths.get(name, 0)
+
+    def shares(self, name: str) -> bool:
+        """Whether its rows have values in common, which come before the rows' own."""
+        return self._shared.get(name, 0) > 0
 
     def rows(self, name: str, count: int) -> str:
         """The statement ``name`` for ``count`` rows."""
@@ -53,8 +59,16 @@ class Statements:
             return self._write_rows(name, count)
 
     def _write_rows(self, name: str, count: int) -> str:
-        row = f"({','.join('?' * self.width(name))})"
-        written = _ROWS.sub(",".join([row] * count), self.text[name])
+        width, shared = self.width(name), self._shared.get(name, 0)
+        rows = [f"({','.join('?' * width)})"] * count
+        if shared:
+            common = [f"?{number}" for number in range(1, shared + 1)]
+            starts = range(shared + 1, shared + 1 + count * width, width)
+            rows = [
+                f"({','.join([*(f'?{start + n}' for n in range(width)), *common])})"
+                for start in starts
+            ]
+        written = _ROWS.sub(",".join(rows), self.text[name])
         self._rows[name, count] = written
         return written
 

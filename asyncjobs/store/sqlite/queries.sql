@@ -1,29 +1,27 @@
 -- Every statement of the SQLite engine but the listings' filters. A head is a name and a purpose;
--- {rows:N} stands for a list of tuples of N values.
+-- {rows:N} stands for a list of tuples of N values, {rows:N+M} for one whose tuples share M more. OR ROLLBACK spares SQLite the journal that it
+-- keeps to undo half a statement: a statement that fails here takes its transaction with it anyway.
 
 -- take_seqs: hands out a range of seqs that nobody ever gets again; answers with the last.
 UPDATE asyncjobs_counts SET jobs = jobs + ?
 WHERE queue = '' AND task = '' AND state = 'accepted' RETURNING jobs;
 
--- insert_jobs: the rows of new jobs.
-INSERT INTO asyncjobs_jobs
-  (seq, id, task, queue, priority, run_at, created_at, max_crashes, key, trigger, tags, options)
-VALUES {rows:12};
-
--- insert_running: the rows of new jobs that start at once, since nothing else waits.
-INSERT INTO asyncjobs_jobs
-  (seq, id, task, queue, priority, run_at, created_at, max_crashes, key, trigger, tags, options,
+-- insert_jobs: the rows of new jobs that differ in their first six columns alone; the others are
+-- bound once. Queued ones, or running ones that start at once, since nothing else waits.
+INSERT OR ROLLBACK INTO asyncjobs_jobs
+  (seq, id, run_at, created_at, key, tags,
+   task, queue, priority, max_crashes, trigger, options,
    state, instance, claim, attempt, started_at)
-VALUES {rows:17};
+VALUES {rows:6+11};
 
 -- insert_payloads: arguments and meta of those that have any.
-INSERT INTO asyncjobs_payloads (seq, arguments, meta) VALUES {rows:3};
+INSERT OR ROLLBACK INTO asyncjobs_payloads (seq, arguments, meta) VALUES {rows:3};
 
 -- insert_keys: binds idempotency keys to their jobs.
-INSERT INTO asyncjobs_keys (key, task, seq) VALUES {rows:3};
+INSERT OR ROLLBACK INTO asyncjobs_keys (key, task, seq) VALUES {rows:3};
 
 -- insert_tags: one row a tag and job.
-INSERT INTO asyncjobs_tags (tag, seq) VALUES {rows:2};
+INSERT OR ROLLBACK INTO asyncjobs_tags (tag, seq) VALUES {rows:2};
 
 -- existing_ids: which of the ids have a row.
 SELECT id FROM asyncjobs_jobs WHERE id IN (SELECT value FROM json_each(?));
@@ -159,10 +157,10 @@ RETURNING seq, id, queue, task, attempt, claim, started_at;
 SELECT claim, instance, state FROM asyncjobs_jobs WHERE seq = ?;
 
 -- insert_results: what completed jobs returned.
-INSERT INTO asyncjobs_results (seq, result) VALUES {rows:2};
+INSERT OR ROLLBACK INTO asyncjobs_results (seq, result) VALUES {rows:2};
 
 -- insert_attempts: the history of runs that failed or crashed.
-INSERT INTO asyncjobs_attempts
+INSERT OR ROLLBACK INTO asyncjobs_attempts
   (seq, claim, attempt, event, reason, instance, started_at, finished_at,
    error_type, error_message, traceback)
 VALUES {rows:11};
@@ -256,7 +254,7 @@ INSERT INTO asyncjobs_counts (queue, task, state, jobs) VALUES {rows:4}
 ON CONFLICT (queue, task, state) DO UPDATE SET jobs = jobs + excluded.jobs;
 
 -- add_journal: one row a kind of event.
-INSERT INTO asyncjobs_journal (at, kind, jobs) VALUES {rows:3};
+INSERT OR ROLLBACK INTO asyncjobs_journal (at, kind, jobs) VALUES {rows:3};
 
 -- outcomes: how jobs ended, for handles that were not there when it happened.
 SELECT j.id, j.task, j.state,

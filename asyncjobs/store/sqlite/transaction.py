@@ -45,16 +45,18 @@ class Transaction:
     def write_rows(self, statement: str, values: list[Any], *more: Any) -> list[Any]:
         """Run a statement for many rows, in a few calls, and fetch what it returns.
 
-        ``values`` holds the rows' values one after the other; ``more`` follows them in each call.
+        ``values`` holds the rows' values one after the other; ``more`` follows them in each call,
+        or is what the rows share.
         """
         if not values:
             return []
-        width = STATEMENTS.width(statement)
+        width, shares = STATEMENTS.width(statement), STATEMENTS.shares(statement)
         answers: list[Any] = []
         for start, end in chunks(len(values) // width):
             text = STATEMENTS.rows(statement, end - start)
             given = values[start * width : end * width]
-            answers += self._connection.execute(text, [*given, *more]).fetchall()
+            bound = [*more, *given] if shares else [*given, *more]
+            answers += self._connection.execute(text, bound).fetchall()
         return answers
 
     def change_rows(self, statement: str, values: list[Any], *more: Any) -> None:

@@ -30,11 +30,14 @@ from ..base import (
     Rescued,
 )
 from .claiming import claim
-from .transaction import Transaction, TryCarefully, from_json, to_json
+from .transaction import STATEMENTS, Transaction, TryCarefully, from_json, to_json
 
 FREE_PAGES_MAX = 1_000
 """Unused pages that the file keeps: new jobs fill them again, giving 4 MB back would not last."""
 PAGES_A_SLICE = 200
+
+_Kind = tuple[str, str, int, int, str, str | None]
+"""Task, queue, priority, max_crashes, trigger, options: what many jobs of a flush share."""
 
 _queue_and_task = attrgetter("queue", "task")
 
@@ -128,7 +131,8 @@ def _insert_rows(
     """Write new jobs: queued, or running under ``instance``, which gets them as claimed."""
     first = tx.value("take_seqs", len(jobs)) - len(jobs) + 1
     now = tx.now
-    rows: list[Any] = []
+    # Jobs that differ in little more than their ids are written together.
+    alike: dict[_Kind, list[Any]] = {}
     payloads: list[Any] = []
     keys: list[Any] = []
     tags: list[Any] = []
@@ -138,8 +142,11 @@ def _insert_rows(
         if run_at is None:
             run_at = now if job.delay is None else now + job.delay
         tags_json = to_json(job.tags).decode() if job.tags else None
-        rows += (seq, job.id, job.task, job.queue, job.priority, run_at, job.created_at,
-                 job.max_crashes, job.key, job.trigger, tags_json, job.options)  # fmt: skip
+        kind = (job.task, job.queue, job.priority, job.max_crashes, job.trigger, job.options)
+        rows = alike.get(kind)
+        if rows is None:
+            alike[kind] = rows = []
+        rows += (seq, job.id, run_at, job.created_at, job.key, tags_json)
         payload = None
         if job.arguments != "{}" or job.meta:
             payloads += (seq, job.arguments, job.meta)
@@ -149,18 +156,14 @@ def _insert_rows(
         for tag in job.tags:
             tags += (tag, seq)
         if instance is not None:
-            rows += ("running", instance, 1, 1, now)
             claimed.append(Claimed(
                 seq, job.id, job.task, job.queue, 1, 1, 0, 0, job.trigger, tags_json, job.options,
                 payload, run_at, job.max_crashes,
             ))  # fmt: skip
-    tx.write_rows("insert_jobs" if instance is None else "insert_running", rows)
+    _write_alike(tx, alike, instance)
     tx.write_rows("insert_payloads", payloads)
     tx.write_rows("insert_keys", keys)
     tx.write_rows("insert_tags", tags)
-    state = State.QUEUED if instance is None else State.RUNNING
-    for (queue, task), count in Counter(map(_queue_and_task, jobs)).items():
-        tx.count(queue, task, state.value, count)
     fences = [0] * (2 * len(jobs))
     fences[::2] = range(first, first + len(jobs))
     tx.note(Event.ENQUEUED, fences)
@@ -168,6 +171,18 @@ def _insert_rows(
         fences[1::2] = [1] * len(jobs)
         tx.note(Event.CLAIMED, fences)
     return claimed
+
+
+def _write_alike(tx: Transaction, alike: dict[_Kind, list[Any]], instance: str | None) -> None:
+    state = State.QUEUED.value if instance is None else State.RUNNING.value
+    claim_number = 0 if instance is None else 1
+    started_at = None if instance is None else tx.now
+    for kind, rows in alike.items():
+        tx.write_rows(
+            "insert_jobs", rows, *kind, state, instance, claim_number, claim_number, started_at
+        )
+        task, queue, *_ = kind
+        tx.count(queue, task, state, len(rows) // STATEMENTS.width("insert_jobs"))
 
 
 def report(tx: Transaction, operation: Report) -> list[str]:
