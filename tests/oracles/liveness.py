@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator
 
 from asyncjobs import Job, ResultGone, Runner
+from asyncjobs.states import FINISHED
 
 DUMP_AFTER = 1.0
 """Seconds past the deadline: a hung event loop cannot raise, but its stacks can be shown."""
@@ -50,7 +51,10 @@ async def unfinished_ended(runner: Runner) -> list[Job]:
             for state in ("running", "queued", "blocked")
             async for job in runner.registry.iterate(state=state)
         ]
-        if not waiting:
+        # A job that was claimed between two of the lists is in neither. Finished ones only become
+        # more, so when they are all that there is, counted after them, nothing is under way.
+        finished = [await runner.registry.count(state=state) for state in FINISHED]
+        if not waiting and sum(finished) == await runner.registry.count():
             return ended
         for job_id in waiting:
             with contextlib.suppress(ResultGone):  # somebody has deleted it meanwhile
