@@ -45,17 +45,20 @@ async def deadline(seconds: float) -> AsyncIterator[None]:
 async def unfinished_ended(runner: Runner) -> list[Job]:
     """Wait until no job is left unfinished; the jobs that were waited for."""
     ended: list[Job] = []
-    while True:
+    # A listing may miss what moves from one state to another meanwhile; what has ended stays so.
+    while not await _all_ended(runner):
         waiting = [
             job.id
             for state in ("running", "queued", "blocked")
             async for job in runner.registry.iterate(state=state)
         ]
-        # A job that was claimed between two of the lists is in neither. Finished ones only become
-        # more, so when they are all that there is, counted after them, nothing is under way.
-        finished = [await runner.registry.count(state=state) for state in FINISHED]
-        if not waiting and sum(finished) == await runner.registry.count():
-            return ended
         for job_id in waiting:
             with contextlib.suppress(ResultGone):  # somebody has deleted it meanwhile
                 ended.append(await runner.handle(job_id).wait())
+    return ended
+
+
+async def _all_ended(runner: Runner) -> bool:
+    jobs = await runner.registry.count()
+    ended = [await runner.registry.count(state=state) for state in sorted(FINISHED)]
+    return sum(ended) >= jobs
