@@ -73,6 +73,7 @@ class Run:
         self.task = task
         self.host = host
         """The dispatcher: lends slots, and knows the runner's state."""
+        self.instance: str = host.instance
         if job.options is None:
             self.timeout = task.timeout
             self.retry = task.retry
@@ -119,7 +120,7 @@ class JobContext:
     @property
     def fence(self) -> tuple[str, int]:
         """(instance, claim number): the claim number rises with every run, never repeats."""
-        return (self._run.host.instance, self._run.job.claim)
+        return (self._run.instance, self._run.job.claim)
 
     @property
     def idempotency_key(self) -> str:

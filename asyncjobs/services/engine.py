@@ -19,7 +19,7 @@ import anyio
 from msgspec import Struct
 
 from ..clock import Clock
-from ..errors import AsyncJobsError, RunnerClosed, RunnerFailed, RunnerNotStarted
+from ..errors import AsyncJobsError, RunnerClosed, RunnerFailed, RunnerNotStarted, StoreError
 from ..records import Outcome
 from ..running.context import Run, RunnableTask
 from ..running.mailbox import Mailboxes
@@ -81,6 +81,8 @@ class Engine:
         self._neighbours: Neighbours | None = None
         self._ready = asyncio.Event()
         self._stopping = asyncio.Event()
+        self._lost = asyncio.Event()
+        """Set when others have taken our file away."""
         self._main: asyncio.Task[None] | None = None
         self._clock_offset = 0.0
         self._stubborn = False
@@ -146,7 +148,7 @@ class Engine:
         if self.store.path != MEMORY:
             self._instance = Instance(self.store.path, self.settings.lease_seconds)
             self._neighbours = Neighbours(self._instance.folder, self.settings.lease_seconds)
-            self._instance.start(self._lost_instance)
+            self._instance.start(self._lost.set)
         self.dispatcher = self._new_dispatcher()
         self.commit.serve(self.dispatcher)
 
@@ -187,6 +189,7 @@ class Engine:
             self.dispatcher.draining = False
             self.dispatcher.wake()
             self._clock_offset = self._measure_clock()
+            group.start_soon(self._renew_when_lost, name="asyncjobs-renew")
             group.start_soon(repeat, self._tick, TICK_SECONDS)
             group.start_soon(repeat, pruner.prune, PRUNE_SECONDS)
             self.commit.open = True
@@ -227,19 +230,28 @@ class Engine:
             self.mailboxes.deliver(job_id, outcome)
         self.dispatcher.wake()
 
-    def _lost_instance(self) -> None:
-        """Others took us for dead and rescued our jobs: go on as a new instance."""
-        if self._stopping.is_set() or self._instance is None:
-            return
-        log.error("instance %s was taken for dead; its runs are given up", self._instance.id)
-        self._instance.stop()
-        self._rescuer.abandon(self._instance.id)
+    async def _renew_when_lost(self) -> None:
+        """Others took us for dead and rescued our jobs: go on as a new instance.
+
+        Where that fails, as on a full disk, the runner fails: nobody could tell it from a dead one.
+        """
+        while True:
+            await self._lost.wait()
+            self._lost.clear()
+            if self._instance is not None and not self._stopping.is_set():
+                await self._renew(self._instance)
+
+    async def _renew(self, former: Instance) -> None:
+        log.error("instance %s was taken for dead; its runs are given up", former.id)
+        former.stop()
+        self._rescuer.abandon(former.id)
         self.dispatcher.disown_all()
         self._instance = Instance(self.store.path, self.settings.lease_seconds)
-        self._instance.start(self._lost_instance)
+        self._instance.start(self._lost.set)
         self.dispatcher.instance = self._instance.id
-        self.commit.execute(self._join())
         self.dispatcher.wake()
+        with contextlib.suppress(StoreError):  # it is only for show
+            await self.commit.execute(self._join())
 
     # Stopping
 

@@ -105,8 +105,8 @@ class Neighbours:
         for instance in listed:
             path = self._path(instance)
             try:
-                lock = FileLock(path, create=False)
                 stamp = os.stat(path).st_mtime_ns
+                lock = FileLock(path, create=False)
             except FileNotFoundError:
                 continue
             if lock.try_acquire():
