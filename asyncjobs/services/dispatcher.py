@@ -40,6 +40,10 @@ STOP_SECONDS = 1.2
 log = logging.getLogger("asyncjobs")
 
 
+def _nothing() -> None:
+    """Once the clock no longer calls us."""
+
+
 class Tally:
     """What this process has seen since its start."""
 
@@ -388,11 +392,16 @@ class Dispatcher:
         return not (self._runs or self._leftovers or self._due) and self._commit.quiet
 
     async def stop(self, grace: float) -> list[Run]:
-        """Let jobs finish for ``grace`` seconds, stop the rest, return those that do not stop."""
-        self.draining = self.stopped = True
+        """Let jobs finish for ``grace`` seconds, stop the rest, return those that do not stop.
+
+        When it is cut short, because the engine dies meanwhile, it can be called again.
+        """
+        self.draining = True
         self._forget_move()
-        if self._timer is not None:
-            self._timer.cancel()
+        self._forget_move = _nothing
+        for waiting in (self._timer, self._grace):
+            if waiting is not None:
+                waiting.cancel()
         self._grace = asyncio.ensure_future(self._quiet_within(0.0 if self._hurried else grace))
         await asyncio.wait([self._grace])
         for run in list(self._runs.values()):
@@ -408,6 +417,7 @@ class Dispatcher:
                       run.job.id, run.task.name)  # fmt: skip
         for executor in self._executors.values():
             await executor.close()
+        self.stopped = True
         return stubborn
 
     def hurry(self) -> None:

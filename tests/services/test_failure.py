@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -308,3 +309,36 @@ async def test_error_of_the_start_is_no_group(tmp_path: Path) -> None:
         errors.append(error)
 
     assert [isinstance(error, ExceptionGroup) for error in errors] == [False]
+
+
+async def test_running_jobs_are_stopped_when_the_runner_dies_during_its_stop(
+    tmp_path: Path, breakable: BreakableClock
+) -> None:
+    for turns in range(4):
+        before = census(tmp_path)
+        breakable.broken = False
+        runner = Runner(tmp_path / f"{turns}.db", clock=breakable, grace=0.1)
+        cleaned = asyncio.Event()
+        await runner.start()
+        await runner.task(name="delayed")(sleepless).options(delay=60).enqueue()
+
+        @runner.task(name="job")
+        async def job(cleaned: asyncio.Event = cleaned) -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                cleaned.set()
+
+        await job.enqueue()
+        while runner.tally.started == 0:
+            await asyncio.sleep(0)
+        breakable.broken = True
+        runner.engine().dispatcher.wake()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+
+        with contextlib.suppress(RunnerFailed):  # or the stop was there first
+            await asyncio.wait_for(runner.stop(), 5)
+
+        assert cleaned.is_set()
+        await nothing_left(before, tmp_path)
