@@ -12,10 +12,10 @@ log = logging.getLogger("asyncjobs")
 
 
 async def repeat(verb: Callable[[], Awaitable[None]], seconds: float) -> None:
-    """Do ``verb`` every ``seconds`` for ever; a database that fails makes it wait, not end."""
+    """Do ``verb`` every ``seconds`` for ever; a database or a system that fails makes it wait."""
     while True:
         await asyncio.sleep(seconds)
         try:
             await verb()
-        except StoreError as error:
+        except (StoreError, OSError) as error:
             log.warning("%s will be tried again: %s", verb.__name__, error)
