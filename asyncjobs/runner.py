@@ -282,7 +282,8 @@ class Runner(TaskRegistrar):
         try:
             await engine.stop()
         finally:
-            self._forget_engine()
+            if self._engine is engine:  # who stopped beside us may have started it again
+                self._forget_engine()
 
     def _forget_engine(self) -> None:
         self._engine = None

@@ -37,3 +37,21 @@ async def test_a_host_without_file_descriptors_does_not_end_the_runner(
         await asyncio.sleep(0.05)
         assert await (await one.enqueue()) == 1
         assert runner.healthy
+
+
+async def test_a_stop_beside_a_restart_leaves_the_new_start_alone(tmp_path: Path) -> None:
+    runner = Runner(tmp_path / "jobs.db")
+
+    @runner.task
+    async def one() -> int:
+        return 1
+
+    async def restart() -> None:
+        await runner.stop()
+        await runner.start()
+
+    async with deadline(10):
+        await runner.start()
+        await asyncio.gather(restart(), runner.stop())
+        assert await (await one.enqueue()) == 1
+        await runner.stop()
