@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -55,3 +56,33 @@ async def test_a_stop_beside_a_restart_leaves_the_new_start_alone(tmp_path: Path
         await asyncio.gather(restart(), runner.stop())
         assert await (await one.enqueue()) == 1
         await runner.stop()
+
+
+@dataclass
+class Looked:
+    """Arguments whose making looks at the world, which may have changed since the enqueue."""
+
+    number: int
+    broken: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if self.broken:
+            raise KeyError("no such thing any more")
+
+
+@pytest.mark.parametrize("executor", ["coroutine", "thread"])
+async def test_arguments_whose_own_code_raises_fail_the_job_and_free_its_slot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, executor: str
+) -> None:
+    runner = Runner(tmp_path / "jobs.db", concurrency=1, threads=1)
+
+    @runner.task(executor=executor)  # type: ignore[call-overload]
+    async def job(looked: Looked) -> int:
+        return looked.number
+
+    async with deadline(10), runner:
+        bad = await job.options(delay=0.2).enqueue(Looked(1))
+        monkeypatch.setattr(Looked, "broken", True)
+        assert (await bad.wait()).state == "failed"
+        monkeypatch.setattr(Looked, "broken", False)
+        assert await (await job.enqueue(Looked(2))) == 2

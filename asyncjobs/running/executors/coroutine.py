@@ -47,6 +47,9 @@ class CoroutineExecutor:
         except InvalidArguments as error:
             self._setting.ended(run, refusal_happened(run, error, "invalid_arguments"))
             return
+        except BaseException as error:  # a user's __post_init__ may raise anything
+            self._setting.ended(run, exception_happened(run, error, self._setting.random))
+            return
         try:
             value = task.function(*args, **kwargs)
             if task.is_async:

@@ -79,6 +79,8 @@ class ThreadExecutor:
             args, kwargs = task.codec.decode_arguments(run.job.arguments)
         except InvalidArguments as error:
             return refusal_happened(run, error, "invalid_arguments")
+        except BaseException as error:  # a user's __post_init__ may raise anything
+            return exception_happened(run, error, self._setting.random)
         try:
             value = task.function(*args, **kwargs)
             if task.is_async:
