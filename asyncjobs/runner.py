@@ -6,9 +6,8 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping
 from datetime import timedelta
-from pathlib import Path
 from random import Random
 from types import MappingProxyType, TracebackType
 from typing import Any, Self, TypeVar, cast
@@ -369,7 +368,7 @@ def _key_conflict(job: NewJob[Any], accepted: Accepted) -> KeyConflict:
 
 
 def _path_of(url: str | os.PathLike[str]) -> str:
-    if not isinstance(url, (str, Path, os.PathLike)):
+    if not isinstance(url, (str, os.PathLike)):
         raise InvalidOption(f"url must be a path or a URL, got {type(url).__name__}")
     path = os.fspath(url)
     if not isinstance(path, str):
@@ -407,6 +406,3 @@ def _check_queues(queues: Iterable[str] | None) -> tuple[str, ...] | None:
     if not names:
         raise InvalidOption("queues=[] would take no job at all; leave it out for all queues")
     return names
-
-
-__all__: Sequence[str] = ["Runner"]

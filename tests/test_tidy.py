@@ -54,11 +54,9 @@ VAGUE_NAMES = {"utils", "util", "common", "helpers", "helper", "manager", "misc"
 
 UNSAFE_MODULES = {"pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib", "imp", "runpy"}
 UNSAFE_CALLS = {"eval", "exec", "compile", "__import__"}
-# importlib only where no name comes from data: the table of public names, and our own files.
+# importlib only where no name comes from data: the table of public names.
 IMPORTLIB_ALLOWED = {
     "asyncjobs": {"importlib"},
-    "asyncjobs.store.statements": {"importlib.resources"},
-    "asyncjobs.store.sqlite.migrate": {"importlib.resources"},
 }
 
 SQL = re.compile(

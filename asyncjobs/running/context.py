@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import msgspec
 
-from ..clock import to_seconds
 from ..errors import JobSignal
 from ..records import Claimed, tags_from_json
 from ..rules.codec import TaskCodec, decode_plain
 from ..rules.retry import Retry, RetryPolicy
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 log = logging.getLogger("asyncjobs.job")
 
@@ -190,8 +185,3 @@ def current_job() -> JobContext:
     if run is None:
         raise LookupError("current_job() works only inside a job")
     return JobContext(run)
-
-
-def signal_seconds(delay: float | timedelta) -> float:
-    """The delay of a RetryLater or Snooze, checked."""
-    return to_seconds(delay, "delay")

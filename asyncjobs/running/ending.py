@@ -7,12 +7,13 @@ import logging
 import traceback
 from random import Random
 
+from ..clock import to_seconds
 from ..errors import Cancel, Fail, InvalidOption, JobSignal, RetryLater, Snooze
 from ..records import ErrorRecord
 from ..rules.limits import ERROR_MAX, NAME_MAX
 from ..rules.outcome import Cancelled, Happened, Raised, Released, Snoozed
 from ..rules.retry import Retry, next_delay
-from .context import JobStopped, Run, signal_seconds
+from .context import JobStopped, Run
 
 log = logging.getLogger("asyncjobs")
 
@@ -57,12 +58,12 @@ def refusal_happened(run: Run, error: BaseException, reason: str) -> Happened:
 def _signal_happened(run: Run, signal: JobSignal) -> Happened:
     match signal:
         case Snooze():
-            return Snoozed(signal_seconds(signal.delay))
+            return Snoozed(to_seconds(signal.delay, "delay"))
         case Cancel():
             return Cancelled(_storable(_text(signal), TEXT_MAX) or "job")
         case RetryLater():
             run.cause = signal
-            seconds = signal_seconds(signal.delay)
+            seconds = to_seconds(signal.delay, "delay")
             if isinstance(run.retry, Retry) and run.job.attempt >= run.retry.attempts:
                 return Raised(error_record(signal), None, "retries_exhausted")
             return Raised(error_record(signal), seconds)

@@ -132,11 +132,11 @@ class Mailboxes:
             if reference is not None and reference() is None:
                 del self._boxes[job_id]
 
-    def deliver(self, job_id: str, outcome: Outcome, cause: BaseException | None = None) -> None:
+    def deliver(self, job_id: str, outcome: Outcome) -> None:
         """Resolve the job's awaiters, if it has any."""
         box = self.find(job_id)
         if box is not None:
-            box.deliver(outcome, cause)
+            box.deliver(outcome)
 
     def forget(self, job_id: str) -> None:
         """The job starts anew: what was known of its end no longer holds."""

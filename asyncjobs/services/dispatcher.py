@@ -80,7 +80,6 @@ class Dispatcher:
         self.on_last_return: Callable[[], None] | None = None
         """Called when the last of the runs has returned that a stop had to leave behind."""
         self._tasks = tasks
-        self._slots = dict(slots)
         self._room = dict(slots)
         self._queues = queues
         self._commit = commit
@@ -271,14 +270,12 @@ class Dispatcher:
     def _time_out(self, run: Run) -> None:
         self._interrupt(run, "timeout", 0)
 
-    def cancel(self, seq: int, reason: str) -> bool:
-        """Ask a run to stop because a user cancelled the job. False when it does not run here."""
+    def cancel(self, seq: int, reason: str) -> None:
+        """Ask a run to stop because a user cancelled the job; nothing when it does not run here."""
         run = self._runs.get(seq)
-        if run is None or run.given_up:
-            return False
-        run.cancel_reason = run.cancel_reason or reason
-        self._interrupt(run, "user", 0)
-        return True
+        if run is not None and not run.given_up:
+            run.cancel_reason = run.cancel_reason or reason
+            self._interrupt(run, "user", 0)
 
     def _interrupt(self, run: Run, reason: str, tries: int) -> None:
         """Tell a run to stop, again if it does not, and in the end let it run without a say."""
@@ -371,10 +368,6 @@ class Dispatcher:
     def held(self) -> frozenset[int]:
         """Seqs of the runs that this process holds."""
         return frozenset(self._runs)
-
-    def running(self) -> list[Run]:
-        """The runs that are under way."""
-        return list(self._runs.values())
 
     async def quiet(self) -> None:
         """Return once nothing runs and everything is written."""

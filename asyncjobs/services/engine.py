@@ -138,7 +138,7 @@ class Engine:
         instance = self._instance
         if instance is not None and dispatcher is not None and self._stubborn:
             # Code of ours runs on, and nobody may start its jobs a second time before it returns.
-            dispatcher.on_last_return = lambda: instance.stop()
+            dispatcher.on_last_return = instance.stop
         elif instance is not None:
             instance.stop()
         await self.resolver.close()

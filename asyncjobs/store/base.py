@@ -100,7 +100,6 @@ class CancelResult(NamedTuple):
     outcome: str
     """``cancelled``, ``requested`` (it runs), ``finished`` (too late) or ``missing``."""
     seq: int | None = None
-    task: str = ""
 
 
 class Requeue(Struct, frozen=True):
@@ -276,8 +275,4 @@ class Store(Protocol):
 
     async def changed_elsewhere(self) -> bool:
         """True when another process has written since the last call."""
-        ...
-
-    def now(self) -> int:
-        """The store's clock."""
         ...

@@ -15,7 +15,7 @@ FINISHED = [Event.COMPLETED, Event.FAILED, Event.CANCELLED]
 async def test_queued_job_is_cancelled_at_once(desk: Desk) -> None:
     job_id = await desk.add()
     seq = (await desk.get(job_id)).seq
-    assert await desk.cancel(job_id, reason="twice") == [CancelResult("cancelled", seq, "add")]
+    assert await desk.cancel(job_id, reason="twice") == [CancelResult("cancelled", seq)]
     row = await desk.get(job_id)
     assert (row.state, row.reason, row.cancel_reason) == ("cancelled", "user", "twice")
     assert row.finished_at == desk.clock.datetime()
@@ -34,7 +34,7 @@ async def test_delayed_and_parked_jobs_are_cancelled_at_once(desk: Desk) -> None
 
 async def test_cancelling_a_running_job_notes_the_request(desk: Desk) -> None:
     run = await desk.start()
-    assert await desk.cancel(run.id) == [CancelResult("requested", run.seq, "add")]
+    assert await desk.cancel(run.id) == [CancelResult("requested", run.seq)]
     row = await desk.get(run.id)
     assert (row.state, row.cancel_reason) == ("running", "")
 

@@ -154,7 +154,7 @@ WHERE asyncjobs_jobs.seq = v.column1 AND asyncjobs_jobs.claim = v.column2
 RETURNING seq, id, queue, task, attempt, claim, started_at;
 
 -- fence: what a refused write ran into.
-SELECT claim, instance, state FROM asyncjobs_jobs WHERE seq = ?;
+SELECT claim, instance FROM asyncjobs_jobs WHERE seq = ?;
 
 -- insert_results: what completed jobs returned.
 INSERT OR ROLLBACK INTO asyncjobs_results (seq, result) VALUES {rows:2};

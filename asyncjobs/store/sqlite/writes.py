@@ -290,8 +290,7 @@ def cancel(tx: Transaction, operation: Cancel) -> list[CancelResult]:
     waiting = [row for row in found.values() if row[5] in (State.QUEUED, State.BLOCKED)]
     running = [row for row in found.values() if row[5] == State.RUNNING]
     if waiting:
-        seqs = to_json([row[1] for row in waiting]).decode()
-        tx.fetch("cancel_waiting", operation.reason, tx.now, seqs)
+        tx.fetch("cancel_waiting", operation.reason, tx.now, _seqs(waiting))
         for _, seq, claimed, queue, task, state in waiting:
             tx.count_move(queue, task, state, State.CANCELLED.value)
             tx.note(Event.CANCELLED, (seq, claimed))
