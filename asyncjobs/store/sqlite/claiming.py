@@ -26,7 +26,9 @@ EARLIEST = -(2**63)
 """Before every instant that a job can be due at; those before 1970 are negative."""
 
 # A row of candidates is a job as it will be once claimed: the values of a ``Claimed``.
-SEQ, TASK, QUEUE, CLAIM, CRASHES, RUN_AT, MAX_CRASHES = 0, 2, 3, 4, 6, 12, 13
+SEQ, TASK, QUEUE, CLAIM, CRASHES, RUN_AT, MAX_CRASHES = map(
+    Claimed._fields.index, ("seq", "task", "queue", "claim", "crashes", "run_at", "max_crashes")
+)
 
 
 class _Selection:

@@ -287,52 +287,51 @@ def _why_refused(tx: Transaction, instance: str, t: Transition) -> str:
 def cancel(tx: Transaction, operation: Cancel) -> list[CancelResult]:
     """Cancel what waits; note the request on what runs."""
     found = _find(tx, operation.ids)
-    waiting = [row for row in found.values() if row[5] in (State.QUEUED, State.BLOCKED)]
-    running = [row for row in found.values() if row[5] == State.RUNNING]
+    waiting = [job for job in found.values() if job.state in (State.QUEUED, State.BLOCKED)]
+    running = [job for job in found.values() if job.state == State.RUNNING]
     if waiting:
         tx.fetch("cancel_waiting", operation.reason, tx.now, _seqs(waiting))
-        for _, seq, claimed, queue, task, state in waiting:
-            tx.count_move(queue, task, state, State.CANCELLED.value)
-            tx.note(Event.CANCELLED, (seq, claimed))
+        for job in waiting:
+            tx.count_move(job.queue, job.task, job.state, State.CANCELLED.value)
+            tx.note(Event.CANCELLED, (job.seq, job.claim))
     if running:
         # Never NULL: the column itself says that somebody asked.
         tx.fetch("cancel_running", operation.reason or "", _seqs(running))
     return [_cancel_result(found.get(job_id)) for job_id in operation.ids]
 
 
-def _cancel_result(row: Any) -> CancelResult:
-    if row is None:
+def _cancel_result(found: _Found | None) -> CancelResult:
+    if found is None:
         return CancelResult("missing")
-    _, seq, _, _, task, state = row
-    if state == State.RUNNING:
-        return CancelResult("requested", seq, task)
-    return CancelResult("finished" if state in FINISHED else "cancelled", seq, task)
+    if found.state == State.RUNNING:
+        return CancelResult("requested", found.seq)
+    return CancelResult("finished" if found.state in FINISHED else "cancelled", found.seq)
 
 
 def requeue(tx: Transaction, operation: Requeue) -> list[str]:
     """Give finished jobs a new life."""
     found = _find(tx, operation.ids)
-    finished = [row for row in found.values() if row[5] in FINISHED]
+    finished = [job for job in found.values() if job.state in FINISHED]
     if finished:
         seqs = _seqs(finished)
         tx.fetch("requeue", tx.now, seqs)
         tx.fetch("delete_results", seqs)
-        for _, seq, claimed, queue, task, state in finished:
-            tx.count_move(queue, task, state, State.QUEUED.value)
-            tx.note(Event.REQUEUED, (seq, claimed + 1))
+        for job in finished:
+            tx.count_move(job.queue, job.task, job.state, State.QUEUED.value)
+            tx.note(Event.REQUEUED, (job.seq, job.claim + 1))
     return [
-        "missing" if row is None else "requeued" if row[5] in FINISHED else row[5]
-        for row in map(found.get, operation.ids)
+        "missing" if job is None else "requeued" if job.state in FINISHED else job.state
+        for job in map(found.get, operation.ids)
     ]
 
 
 def delete(tx: Transaction, operation: Delete) -> list[str]:
     """Delete what does not run."""
     found = _find(tx, operation.ids)
-    _delete(tx, [r[1] for r in found.values() if r[5] != State.RUNNING], Event.DELETED)
+    _delete(tx, [j.seq for j in found.values() if j.state != State.RUNNING], Event.DELETED)
     return [
-        "missing" if row is None else "running" if row[5] == State.RUNNING else "deleted"
-        for row in map(found.get, operation.ids)
+        "missing" if job is None else "running" if job.state == State.RUNNING else "deleted"
+        for job in map(found.get, operation.ids)
     ]
 
 
@@ -432,13 +431,25 @@ def leave(tx: Transaction, operation: Leave) -> None:
     tx.fetch("leave", tx.now, operation.by, operation.instance)
 
 
-def _find(tx: Transaction, ids: Sequence[str]) -> dict[str, Any]:
-    """Rows ``(id, seq, claim, queue, task, state)`` by id."""
-    return {row[0]: row for row in tx.fetch("find_jobs", to_json(list(ids)).decode())}
+class _Found(NamedTuple):
+    """A job that somebody named by its id, as it stands."""
+
+    id: str
+    seq: int
+    claim: int
+    queue: str
+    task: str
+    state: str
 
 
-def _seqs(rows: Iterable[Any]) -> str:
-    return to_json([row[1] for row in rows]).decode()
+def _find(tx: Transaction, ids: Sequence[str]) -> dict[str, _Found]:
+    """The jobs that there are, by id."""
+    rows = tx.fetch("find_jobs", to_json(list(ids)).decode())
+    return {found.id: found for found in map(_Found._make, rows)}
+
+
+def _seqs(jobs: Iterable[_Found]) -> str:
+    return to_json([job.seq for job in jobs]).decode()
 
 
 WRITES: dict[type, Callable[[Transaction, Any], Any]] = {
