@@ -54,16 +54,16 @@ class Runner(TaskRegistrar):
     Args:
         url: path of the database file, ``sqlite:///path``, or ``:memory:``.
         concurrency: coroutine jobs that run at once; 1 to 100,000.
-        threads: thread jobs that run at once; by default min(32, CPUs + 4).
+        threads: thread jobs that run at once; 1 to 100,000, by default min(32, CPUs + 4).
         queues: take jobs only from these; by default from all.
         durability: ``full``: an accepted job survives power loss (one fsync a shared commit);
             ``normal``: it survives a crash of the process, not always one of the machine.
         shared: put the tables into a database that has others.
-        grace: seconds that running jobs get to finish when the runner stops.
+        grace: seconds or timedelta that running jobs get to finish when the runner stops; from 0.
         keep_completed, keep_failed, keep_cancelled: how long finished jobs stay in the registry,
             in seconds or as timedelta; 7, 30 and 7 days.
         keep_journal: how long the journal of events stays, at least as long as its jobs.
-        lease_seconds: a process that is stopped (not dead) for longer is taken for dead.
+        lease_seconds: a process that is stopped (not dead) for longer is taken for dead; from 0.1.
         state: anything; jobs find it as ``current_job().state``.
         clock, random: for tests.
 
@@ -129,7 +129,8 @@ class Runner(TaskRegistrar):
 
         Raises:
             TaskExists: another task has one of the names; none is added.
-            InvalidOption: it is no Tasks and no task.
+            InvalidOption: it is no Tasks and no task; or the runner is running, and an annotation
+                cannot be resolved.
         """
         if not isinstance(tasks, (Task, Tasks)):
             raise InvalidOption(f"include takes Tasks or one task, got {type(tasks).__name__}")
@@ -156,7 +157,7 @@ class Runner(TaskRegistrar):
 
         Raises:
             KeyConflict: its key belongs to a job with other arguments.
-            UnknownTask: it is of no task of this runner.
+            UnknownTask: its task does not belong to this runner.
             RunnerNotStarted, RunnerClosed, RunnerFailed: nobody would write it.
             StoreBusy, StoreFull, StoreError: not known to be stored; the same NewJob may be
                 enqueued again.
@@ -225,7 +226,9 @@ class Runner(TaskRegistrar):
         if not isinstance(job, NewJob):
             raise InvalidOption(f"enqueue takes what task.job(...) gives, got {type(job).__name__}")
         if job.task not in self._tasks:
-            raise UnknownTask(f"task {job.task!r} belongs to no task of this runner; include it")
+            raise UnknownTask(
+                f"task {job.task!r} does not belong to this runner; call runner.include(tasks)"
+            )
 
     # Life
 
@@ -251,7 +254,8 @@ class Runner(TaskRegistrar):
         """
         if self._engine is not None:
             raise RunnerAlreadyStarted(
-                f"the runner on {self._settings.path} is started already; one object runs once"
+                f"the runner on {self._settings.path} is started already; stop it first, or "
+                "make a second Runner"
             )
         # pyright does not see that a cached property is read like a property.
         engine = Engine(self._settings, self._tasks)  # pyright: ignore[reportArgumentType]
@@ -299,7 +303,11 @@ class Runner(TaskRegistrar):
         """Run jobs until SIGTERM or SIGINT: a whole program, ``asyncio.run(runner.run())``.
 
         The first signal drains within ``grace``, a second one stops at once. Only here does the
-        runner install signal handlers.
+        runner install signal handlers. Cancelling it stops the runner as :meth:`stop` does.
+
+        Raises:
+            RunnerAlreadyStarted, StoreUnavailable, InvalidOption: as :meth:`start`.
+            RunnerFailed: as :meth:`stop`.
         """
         loop = asyncio.get_running_loop()
         signals = (signal.SIGTERM, signal.SIGINT)
@@ -352,7 +360,11 @@ class Runner(TaskRegistrar):
 
     @property
     def tally(self) -> Tally:
-        """Counts since the start: runs started, late values refused, outcomes refused."""
+        """Counts since the start: runs started, late values refused, outcomes refused.
+
+        Raises:
+            RunnerNotStarted, RunnerClosed, RunnerFailed: there are none.
+        """
         return self.engine().dispatcher.tally
 
     def __repr__(self) -> str:

@@ -64,9 +64,10 @@ class Snoozed(NamedTuple):
 
 
 class Cancelled(NamedTuple):
-    """The job was cancelled: by a ``user`` or by the ``job`` itself."""
+    """The job was cancelled, by somebody or by itself."""
 
     reason: str
+    """``user``, or what the job itself gave: its own text, ``job`` when it gave none."""
 
 
 class Released(NamedTuple):

@@ -58,7 +58,7 @@ class Signature:
             self._defaults[name] = parameter.default
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-        """The call's arguments by parameter name, in the signature's order.
+        """The call's arguments by parameter name; what follows ``*`` and ``**`` under those names.
 
         Raises:
             InvalidArguments: too many, missing, unknown or doubled arguments.

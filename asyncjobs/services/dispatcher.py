@@ -31,7 +31,7 @@ from ..store.base import Claim, ClaimResult
 from ..store.group_commit import GroupCommit
 
 INTERRUPTS_MAX = 5
-"""How often a job that swallows cancellation is told again before it is left to itself."""
+"""How often a job that swallows cancellation is told to stop before it is left to itself."""
 FIRST_INTERRUPT_SECONDS = 0.05
 """Until it is told again; twice as long each time, so the last comes after 0.75 s."""
 STOP_SECONDS = 1.2

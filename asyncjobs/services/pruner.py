@@ -10,7 +10,7 @@ from ..store.base import Prune
 from ..store.group_commit import GroupCommit
 
 SLICE_ROWS = 200
-"""About 5 ms of the writer where FINDINGS was measured; at most 20 ms are allowed."""
+"""About 5 ms of the writer, for which every enqueue waits; more than 20 ms would be felt."""
 
 
 class Pruner:

@@ -161,7 +161,8 @@ class Leave(Struct, frozen=True):
 class Prune(Struct, frozen=True):
     """Delete what ended before its state's limit, at most ``limit`` rows. Result: how many.
 
-    Rows of the journal count as well: as many as the limit mean that there may be more.
+    Rows of the journal count as well: as many as the limit mean that there may be more. Old
+    instances go and unused pages are given back on the way; neither counts.
     """
 
     before: Mapping[str, int]

@@ -62,7 +62,10 @@ class Source(Protocol[RunT_contra]):
     def landed(
         self, reports: Sequence[tuple[Transition, RunT_contra]], answers: Sequence[str]
     ) -> None:
-        """The outcomes are on disk (``done``, ``already``), or were refused (``lost``)."""
+        """What became of the outcomes: each of them in one of the words of ``Report``.
+
+        Or ``unstorable``: the database refused its value, nothing is written, report another.
+        """
         ...
 
     def held(self) -> frozenset[int]:
@@ -469,7 +472,10 @@ def _weight(transition: Transition) -> int:
 
 
 def _fitting(sizes: Sequence[int], rows: int, room: int) -> tuple[int, int]:
-    """How many of the first items fit into a flush, at least one; and the bytes that are left."""
+    """How many of the first items fit into a flush, and the bytes that are left.
+
+    At least one fits where there is a row for it, however large it is.
+    """
     total = sum(sizes)
     if len(sizes) <= rows and total <= room:
         return len(sizes), room - total

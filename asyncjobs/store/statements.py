@@ -1,9 +1,10 @@
 """Loads named SQL statements from ``.sql`` files.
 
 A statement starts at ``-- name: what it is for``, which may go on in further comment lines.
-``{rows}`` in one stands for a list of value tuples: :meth:`Statements.rows` writes it for a given
-number of them, so that one statement carries many rows and the connection's thread takes the
-interpreter lock once, not once a row.
+``{rows:N}`` in one stands for a list of tuples of N values, ``{rows:N+M}`` for one whose tuples end
+in M more that all share: :meth:`Statements.rows` writes it for a given number of them, so that one
+statement carries many rows and the connection's thread takes the interpreter lock once, not once a
+row.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 -- Every statement of the SQLite engine but the listings' filters. A head is a name and a purpose;
--- {rows:N} stands for a list of tuples of N values, {rows:N+M} for one whose tuples share M more. OR ROLLBACK spares SQLite the journal that it
--- keeps to undo half a statement: a statement that fails here takes its transaction with it anyway.
+-- {rows:N} stands for a list of tuples of N values, {rows:N+M} for one whose tuples share M more.
+-- OR ROLLBACK spares SQLite the journal that it keeps to undo half a statement: a statement that
+-- fails here takes its transaction with it anyway.
 
 -- take_seqs: hands out a range of seqs that nobody ever gets again; answers with the last.
 UPDATE asyncjobs_counts SET jobs = jobs + ?
@@ -234,7 +235,7 @@ PRAGMA freelist_count;
 -- number stands here.
 PRAGMA incremental_vacuum(1);
 
--- running_of: what one instance is said to run.
+-- running_of: what one instance is said to run, up to a limit; all of it when that is negative.
 SELECT seq, claim, queue, task, attempt, crashes, max_crashes, cancel_reason IS NOT NULL
 FROM asyncjobs_jobs INDEXED BY asyncjobs_running
 WHERE state = 'running' AND instance = ? LIMIT ?;

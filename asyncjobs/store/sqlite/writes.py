@@ -186,7 +186,7 @@ def _write_alike(tx: Transaction, alike: dict[_Kind, list[Any]], instance: str |
 
 
 def report(tx: Transaction, operation: Report) -> list[str]:
-    """End or requeue runs under their fences: ``done``, ``already`` or ``lost`` for each."""
+    """End or requeue runs under their fences; what became of each, in the words of ``Report``."""
     transitions = operation.transitions
     # The first try trusts that every fence holds, and counts; the careful one looks first.
     if tx.careful:
