@@ -217,10 +217,9 @@ class Runner(TaskRegistrar):
             return JobHandle(self, job.id, box)
         if accepted.conflict:
             raise _key_conflict(job, accepted)
-        handle: JobHandle[R] = self.handle(accepted.job_id)
-        handle._box.local = False
-        handle.existing = True
-        return handle
+        there = self.engine().mailboxes.open(accepted.job_id, local=False)
+        there.local = False  # also the one just opened for it: its end may be long past
+        return JobHandle(self, accepted.job_id, there, existing=True)
 
     def _check_task(self, job: NewJob[Any]) -> None:
         if not isinstance(job, NewJob):

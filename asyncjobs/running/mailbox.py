@@ -20,12 +20,12 @@ class Mailbox:
     Shared by all handles of a job in this process, and gone with the last of them.
     """
 
-    __slots__ = ("__weakref__", "_job_id", "boxes", "cause", "local", "outcome", "waiters")
+    __slots__ = ("__weakref__", "boxes", "cause", "job_id", "local", "outcome", "waiters")
 
     def __init__(self, boxes: Mailboxes, job_id: str, *, local: bool) -> None:
         self.boxes = boxes
         """Those of one start of the runner."""
-        self._job_id = job_id
+        self.job_id = job_id
         self.outcome: Outcome | None = None
         self.cause: BaseException | None = None
         """The exception itself, when the job raised it in this process."""
@@ -82,7 +82,7 @@ class Mailbox:
 
     def __del__(self) -> None:
         # The collector may call this in any thread: leave a note, the loop's thread cleans up.
-        self.boxes.dropped.append(self._job_id)
+        self.boxes.dropped.append(self.job_id)
 
 
 class Mailboxes:
@@ -146,7 +146,7 @@ class Mailboxes:
 
     def awaited(self) -> list[str]:
         """Ids that somebody waits for right now."""
-        return [box._job_id for box in self._held() if box.waiters]
+        return [box.job_id for box in self._held() if box.waiters]
 
     def fail_all(self, error: BaseException) -> None:
         """Nobody will deliver any more."""
