@@ -7,6 +7,7 @@ holds for every type. Messages name the argument and its types, never a value.
 
 from __future__ import annotations
 
+import math
 import numbers
 import re
 from collections import deque
@@ -38,13 +39,13 @@ class TaskCodec:
     def __init__(self, function: Callable[..., Any], task: str) -> None:
         self._task = task
         self.signature = Signature(function, task)
-        self._strict = self._decoder(forbid_unknown_fields=True)
-        self._stored = self._decoder(forbid_unknown_fields=False)
+        self._strict = self._arguments_decoder(forbid_unknown_fields=True)
+        self._stored = self._arguments_decoder(forbid_unknown_fields=False)
         self._names = tuple(self.signature.types)
         self._result = _decoder(self.signature.returns, task, "the return annotation")
         self._takes_none = _allows_none(self._result)
 
-    def _decoder(self, *, forbid_unknown_fields: bool) -> msgspec.json.Decoder[Any]:
+    def _arguments_decoder(self, *, forbid_unknown_fields: bool) -> msgspec.json.Decoder[Any]:
         fields = [(name, kind | msgspec.UnsetType if _can_union(kind) else kind, UNSET)
                   for name, kind in self.signature.types.items()]  # fmt: skip
         try:
@@ -150,7 +151,7 @@ class TaskCodec:
                 f"task {self._task!r} returned a {_type_name(value)} that would not come back "
                 f"equal from JSON as {_show(self.signature.returns)}; annotate the return type"
             )
-        return None if value is None else encoded.decode()
+        return encoded.decode()
 
     def decode_result(self, stored: str | None) -> Any:
         """A stored result, typed; plain JSON values where the annotation no longer fits it."""
@@ -176,7 +177,7 @@ class TaskCodec:
             return InvalidArguments(f"the arguments of task {self._task!r} do not fit its types")
         name = place[1]
         value = given[name]
-        if isinstance(value, float) and (value != value or value in (float("inf"), -float("inf"))):
+        if isinstance(value, float) and not math.isfinite(value):
             return self._argument(name, "NaN and infinity cannot be stored as JSON")
         why = _without_values(message)
         return self._argument(name, f"expected {_show(self.signature.types[name])}{why}")

@@ -66,7 +66,7 @@ class SQLiteStore:
                 self._reader = await connect(self.path)
                 await self._reader.run(partial(set_up, durability=self._durability, writer=False))
         except BaseException:
-            await self._close_all()
+            await self.close()
             raise
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
@@ -98,9 +98,6 @@ class SQLiteStore:
 
     async def close(self) -> None:
         """Close both connections. The last one out copies the log back."""
-        await self._close_all()
-
-    async def _close_all(self) -> None:
         reader = getattr(self, "_reader", None)
         if reader is not None and reader is not self._writer:
             await reader.close()
@@ -123,16 +120,16 @@ class SQLiteStore:
         try:
             self._allow_checkpoints(connection, held or self._turn is None)
             try:
-                return self._attempt(operations, connection, careful=False)
+                return self._try(operations, connection, careful=False)
             except (sqlite3.IntegrityError, TryCarefully):
                 # An id that is there already, a fence that no longer holds: rare, so only the
                 # second try looks for them.
-                return self._attempt(operations, connection, careful=True)
+                return self._try(operations, connection, careful=True)
         finally:
             if held and self._turn is not None:
                 self._turn.release()
 
-    def _attempt(
+    def _try(
         self, operations: Sequence[Operation], connection: sqlite3.Connection, *, careful: bool
     ) -> list[Any]:
         connection.execute("BEGIN IMMEDIATE")
