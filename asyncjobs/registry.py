@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from .clock import to_instant
 from .errors import IllegalMove, UnknownJob
 from .records import Attempt, Job
-from .rules.limits import KEY_MAX, check_choice, check_integer, check_text
+from .rules.limits import KEY_MAX, PAGE_MAX, check_choice, check_integer, check_text
 from .services.resolver import GONE
 from .states import DERIVED_STATES, State
 from .store.base import Cancel, Delete, Filter, Page, Requeue, Violation
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-PAGE_MAX = 1_000
 DERIVED_COUNT_MAX = 10_000
 _STATES = (*State.__members__.values(), *sorted(DERIVED_STATES))
 

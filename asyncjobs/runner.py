@@ -26,6 +26,7 @@ from .records import Accepted, NewJob
 from .registry import Registry
 from .rules.limits import (
     BULK_MAX,
+    CONCURRENCY_MAX,
     check_callable,
     check_choice,
     check_flag,
@@ -42,7 +43,6 @@ from .tasks import Task, TaskRegistrar, Tasks
 R = TypeVar("R")
 
 DAY = 86_400.0
-CONCURRENCY_MAX = 100_000
 
 
 class Runner(TaskRegistrar):

@@ -18,6 +18,7 @@ from .errors import InvalidOption, RunnerNotStarted, TaskExists, UnknownTask
 from .records import NewJob
 from .rules.codec import TaskCodec
 from .rules.limits import (
+    CRASHES_MAX,
     KEY_MAX,
     check_choice,
     check_flag,
@@ -38,7 +39,6 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 EXECUTORS = ("coroutine", "thread")
-CRASHES_MAX = 1_000
 _SYSTEM_CLOCK = SystemClock()
 
 

@@ -10,18 +10,25 @@ import msgspec
 
 from ..errors import InvalidOption
 
+# Bytes of JSON, or of UTF-8.
 ARGUMENTS_MAX = 1024 * 1024
 RESULT_MAX = 16 * 1024 * 1024
-ERROR_MAX = 64 * 1024
 META_MAX = 64 * 1024
+MESSAGE_MAX = 8 * 1024
+ERROR_MAX = 64 * 1024
+FLUSH_BYTES_MAX = 4 * 1024 * 1024
+# Characters.
 NAME_MAX = 255
 KEY_MAX = 1024
+# Numbers of things.
 TAGS_MAX = 32
 BULK_MAX = 10_000
+PAGE_MAX = 1_000
 FLUSH_ROWS_MAX = 1_000
-FLUSH_BYTES_MAX = 4 * 1024 * 1024
 PRIORITY_MAX = 100
 ATTEMPTS_MAX = 10_000
+CRASHES_MAX = 1_000
+CONCURRENCY_MAX = 100_000
 ATTEMPT_ROWS_MAX = 100
 """Rows of history kept a job: the newest. A job that crashes for ever must not fill the disk."""
 

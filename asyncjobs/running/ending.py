@@ -10,7 +10,7 @@ from random import Random
 from ..clock import to_seconds
 from ..errors import Cancel, Fail, InvalidOption, JobSignal, RetryLater, Snooze
 from ..records import ErrorRecord
-from ..rules.limits import ERROR_MAX, NAME_MAX
+from ..rules.limits import ERROR_MAX, MESSAGE_MAX, NAME_MAX
 from ..rules.outcome import Cancelled, Happened, Raised, Released, Snoozed
 from ..rules.retry import Retry, next_delay
 from .context import JobStopped, Run
@@ -18,8 +18,6 @@ from .context import JobStopped, Run
 log = logging.getLogger("asyncjobs")
 
 TIMEOUT_ERROR = "asyncjobs.JobTimedOut"
-TEXT_MAX = 8192
-"""Bytes of an error's message that are kept."""
 CUT = "\n[... cut ...]\n"
 
 
@@ -60,7 +58,7 @@ def _signal_happened(run: Run, signal: JobSignal) -> Happened:
         case Snooze():
             return Snoozed(to_seconds(signal.delay, "delay"))
         case Cancel():
-            return Cancelled(_storable(_text(signal), TEXT_MAX) or "job")
+            return Cancelled(_storable(_text(signal), MESSAGE_MAX) or "job")
         case RetryLater():
             run.cause = signal
             seconds = to_seconds(signal.delay, "delay")
@@ -87,14 +85,14 @@ def _retry_in(run: Run, error: BaseException, random: Random) -> float | None:
 
 
 def error_record(error: BaseException) -> ErrorRecord:
-    """An exception as data: type, text, traceback. No local variables, at most 64 KiB."""
+    """An exception as data: type, text, traceback; no local variables, each cut to its limit."""
     kind = type(error)
     name = kind.__qualname__ if kind.__module__ == "builtins" else (
         f"{kind.__module__}.{kind.__qualname__}"
     )  # fmt: skip
     return ErrorRecord(
         _storable(name, NAME_MAX),
-        _storable(_text(error), TEXT_MAX),
+        _storable(_text(error), MESSAGE_MAX),
         _storable(_traceback(error), ERROR_MAX),
     )
 
