@@ -148,6 +148,11 @@ class Mailboxes:
         """Ids that somebody waits for right now."""
         return [box.job_id for box in self._held() if box.waiters]
 
+    def distrust(self) -> None:
+        """Jobs may have ended where this process does not see it."""
+        for box in self._held():
+            box.local = False
+
     def fail_all(self, error: BaseException) -> None:
         """Nobody will deliver any more."""
         for box in self._held():

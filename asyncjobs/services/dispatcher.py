@@ -139,6 +139,11 @@ class Dispatcher:
         """Run what was claimed, and remember when to look again."""
         self._asked = {}
         self._waiting = result.waiting
+        for name, jobs in result.parked.items():
+            log.warning(
+                "%d due jobs of task %r wait: this runner does not have it; include it, or keep "
+                "its former name with name=", jobs, name,
+            )  # fmt: skip
         for job in result.jobs:
             task = self._tasks[job.task]
             self._runs[job.seq] = run = Run(job, task, self)
@@ -406,8 +411,10 @@ class Dispatcher:
         for run in stubborn:
             run.given_up = True
             self._leftovers.add(run)
-            log.error("job %s of task %r did not stop within its grace; it is left running",
-                      run.job.id, run.task.name)  # fmt: skip
+            log.error(
+                "job %s of task %r did not stop within its grace; it runs on, and counts as "
+                "crashed if the process ends before it", run.job.id, run.job.task,
+            )  # fmt: skip
         for executor in self._executors.values():
             await executor.close()
         self.stopped = True

@@ -31,7 +31,11 @@ class Resolver:
             self._task = asyncio.get_running_loop().create_task(self._answer())
 
     def refresh(self) -> None:
-        """Another process has written: look up everything that somebody waits for."""
+        """Another process has written: look up everything that somebody waits for.
+
+        What nobody waits for yet may have ended there too: whoever comes later has to ask.
+        """
+        self._mailboxes.distrust()
         for job_id in self._mailboxes.awaited():
             self.refresh_one(job_id)
 

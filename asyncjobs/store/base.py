@@ -70,6 +70,8 @@ class ClaimResult(NamedTuple):
     """Executors for which due jobs may be left: claim again once one of them has room."""
     next_run_at: int | None
     """When the next delayed job falls due; only known when the claim saw all that is due."""
+    parked: Mapping[str, int] = {}
+    """Due jobs of tasks that nobody here knows, set aside: how many, by task."""
 
 
 class InsertAndClaim(Struct, frozen=True):

@@ -18,7 +18,7 @@ from tests.runner.support import until
 async def test_a_host_without_file_descriptors_does_not_end_the_runner(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looks = []
+    looks: list[Any] = []
     list_folder = os.listdir
 
     def full(path: Any = ".") -> Any:
@@ -76,7 +76,7 @@ async def test_arguments_whose_own_code_raises_fail_the_job_and_free_its_slot(
 ) -> None:
     runner = Runner(tmp_path / "jobs.db", concurrency=1, threads=1)
 
-    @runner.task(executor=executor)  # type: ignore[call-overload]
+    @runner.task(executor=executor)
     async def job(looked: Looked) -> int:
         return looked.number
 

@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import pytest
 
-from asyncjobs import JobCancelled, JobFailed, JobTimedOut, Retry, Runner, current_job
+from asyncjobs import JobCancelled, JobFailed, JobTimedOut, Retry, Runner, Tasks, current_job
 from asyncjobs.testing import ManualClock, run_until_idle
 
 VARIABLE: ContextVar[str] = ContextVar("VARIABLE", default="untouched")
@@ -299,3 +299,19 @@ async def run_until_running(runner: Runner, jobs: int) -> None:
     """Both jobs have been claimed once the registry says so."""
     while await runner.registry.count(state="running") < jobs:
         await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("executor", ["coroutine", "thread"])
+async def test_stored_job_without_arguments_whose_task_now_needs_one_fails_at_once(
+    runner: Runner, executor: str
+) -> None:
+    async def before() -> None: ...
+
+    async def after(needed: int) -> None: ...
+
+    old = Tasks().task(name="changed")(before).job()
+    runner.task(name="changed", executor=executor, retry=Retry(attempts=3, base=0))(after)
+
+    job = await (await runner.enqueue(old)).wait()
+
+    assert (job.state, job.reason, job.attempt) == ("failed", "invalid_arguments", 1)

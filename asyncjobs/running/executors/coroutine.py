@@ -41,9 +41,7 @@ class CoroutineExecutor:
         current_run.set(run)
         task = run.task
         try:
-            args, kwargs = ((), {}) if run.job.payload is None else (
-                task.codec.decode_arguments(run.job.arguments)
-            )  # fmt: skip
+            args, kwargs = task.codec.decode_arguments(run.job.arguments)
         except InvalidArguments as error:
             self._setting.ended(run, refusal_happened(run, error, "invalid_arguments"))
             return

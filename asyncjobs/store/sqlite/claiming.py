@@ -96,13 +96,13 @@ def claim(tx: Transaction, operation: Claim) -> ClaimResult:
     saw_all = True
     if selection.worthwhile:
         saw_all = _take_parked(tx, operation, selection) and _take_queued(tx, levels, selection)
-    if selection.unknown:
-        _park(tx, selection.unknown)
+    parked = _park(tx, selection.unknown) if selection.unknown else {}
     due = [tx.value("next_run_at", *level, tx.now) for level in levels] if saw_all else []
     return ClaimResult(
         _claim(tx, operation.instance, selection),
         frozenset(selection.waiting),
         min((run_at for run_at in due if run_at is not None), default=None),
+        parked,
     )
 
 
@@ -158,10 +158,13 @@ def _due(
         run_at, seq = rows[-1][RUN_AT], rows[-1][SEQ]
 
 
-def _park(tx: Transaction, seqs: list[int]) -> None:
-    for seq, claimed, queue, task in tx.fetch("park", to_json(seqs).decode()):
+def _park(tx: Transaction, seqs: list[int]) -> dict[str, int]:
+    """Set jobs of unknown tasks aside; how many, by task."""
+    rows = tx.fetch("park", to_json(seqs).decode())
+    for seq, claimed, queue, task in rows:
         tx.count_move(queue, task, State.QUEUED.value, State.BLOCKED.value)
         tx.note(Event.PARKED, (seq, claimed))
+    return Counter(task for _, _, _, task in rows)
 
 
 def _claim(tx: Transaction, instance: str, selection: _Selection) -> list[Claimed]:
