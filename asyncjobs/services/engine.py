@@ -138,9 +138,9 @@ class Engine:
         instance = self._instance
         if instance is not None and dispatcher is not None and self._stubborn:
             # Code of ours runs on, and nobody may start its jobs a second time before it returns.
-            dispatcher.on_last_return = instance.stop
+            dispatcher.on_last_return = lambda: instance.stop(unfinished=True)
         elif instance is not None:
-            instance.stop()
+            instance.stop(unfinished=dispatcher is not None and bool(dispatcher.held()))
         await self.resolver.close()
         await self.store.close()
 

@@ -73,12 +73,14 @@ class Instance:
                     return
                 lock.touch()
 
-    def stop(self) -> None:
-        """Take the file down."""
+    def stop(self, *, unfinished: bool = False) -> None:
+        """Take the file down; with ``unfinished`` runs leave it unlocked, for whoever rescues."""
         self._ended.set()
         if self._keeper is not None:
             self._keeper.join()
-        if self._lock is not None:
+        if self._lock is not None and unfinished:
+            self._lock.close()
+        elif self._lock is not None:
             self._lock.unlink()
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sqlite3
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 
-from asyncjobs import Runner
+from asyncjobs import Runner, current_job
 from tests.oracles import deadline
 from tests.runner.support import until
 
@@ -86,3 +88,55 @@ async def test_arguments_whose_own_code_raises_fail_the_job_and_free_its_slot(
         assert (await bad.wait()).state == "failed"
         monkeypatch.setattr(Looked, "broken", False)
         assert await (await job.enqueue(Looked(2))) == 2
+
+
+async def test_what_a_stopped_runner_left_running_is_rescued_by_one_that_lives(
+    tmp_path: Path,
+) -> None:
+    release = threading.Event()
+    stopped, alive = (Runner(tmp_path / "jobs.db", grace=0.05) for _ in range(2))
+
+    def stuck() -> int:
+        if current_job().fence[1] == 1:
+            release.wait(20)
+        return current_job().fence[1]
+
+    for runner in (stopped, alive):
+        runner.task(name="stuck")(stuck)
+    async with deadline(15):
+        await stopped.start()
+        handle = await stopped.enqueue(stopped.tasks["stuck"].job())
+        await until(lambda: stopped.tally.started == 1)
+        await stopped.stop()
+        async with alive:
+            await asyncio.sleep(0.1)
+            assert (await alive.handle(handle.id).job()).state == "running"
+            release.set()
+            assert await alive.handle(handle.id) > 1
+            assert len(list((tmp_path / "jobs.db-runners").iterdir())) == 1
+
+
+async def test_outcomes_that_a_stop_could_not_write_are_rescued_by_one_that_lives(
+    tmp_path: Path,
+) -> None:
+    stopped, alive = (Runner(tmp_path / "jobs.db", grace=0.05) for _ in range(2))
+    gate = asyncio.Event()
+
+    async def gated() -> int:
+        await gate.wait()
+        return current_job().fence[1]
+
+    for runner in (stopped, alive):
+        runner.task(name="gated")(gated)
+    async with deadline(15):
+        await stopped.start()
+        handle = await stopped.enqueue(stopped.tasks["gated"].job())
+        await until(lambda: stopped.tally.started == 1)
+        async with alive:
+            other = sqlite3.connect(tmp_path / "jobs.db", isolation_level=None)
+            other.execute("BEGIN IMMEDIATE")
+            gate.set()
+            await stopped.stop()
+            other.execute("ROLLBACK")
+            other.close()
+            assert await alive.handle(handle.id) > 1

@@ -161,11 +161,11 @@ async def test_running_jobs_are_stopped_when_the_runner_dies(
             await die(runner, breakable)
 
     assert cleaned.is_set()
-    await nothing_left(before, tmp_path)
     breakable.broken = False
     async with Runner(tmp_path / "jobs.db", queues=["none"]) as later:
         (row,) = (await later.registry.list(task="job")).jobs
         assert (row.state, row.attempt) == ("queued", 0)
+    await nothing_left(before, tmp_path)
 
 
 async def test_runner_can_be_started_again_after_it_died(
