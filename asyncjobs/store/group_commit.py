@@ -125,6 +125,8 @@ class GroupCommit(Generic[RunT]):
         self._closing = False
         self._giving_up = False
         self._pause = 0.0
+        self._in_doubt = False
+        """A claim failed that may be on disk: to be disowned, whatever else is written first."""
         self._deadlines: dict[asyncio.Future[Any], float] = {}
         """Loop time after which a caller hears ``StoreBusy``; only once the lock was met."""
         self.failing: StoreError | None = None
@@ -297,6 +299,7 @@ class GroupCommit(Generic[RunT]):
             raise
         except StoreError as error:
             self._troubled(error)
+            self._in_doubt = self._in_doubt or batch.claim is not None
             self._reports[:0] = batch.reports
             _fail([*batch.operations, *batch.inserts], error)
             self._missed()
@@ -318,17 +321,19 @@ class GroupCommit(Generic[RunT]):
             count, _ = _fitting([len(job.arguments) for job, _ in self._inserts], rows, room)
             batch.inserts, self._inserts = self._inserts[:count], self._inserts[count:]
         if self._source is not None:
-            if self.failing is None:
-                batch.claim = self._source.claim_request(new_jobs=bool(batch.inserts))
-            else:
+            if self.failing is not None or self._in_doubt:
                 batch.disown = Disown(self._source.instance, self._source.held())
+            else:
+                batch.claim = self._source.claim_request(new_jobs=bool(batch.inserts))
         return batch
 
     def _settle(self, batch: _Batch[RunT], results: list[Any]) -> None:
         answers = iter(results)
         if batch.reports and self._source is not None:
             self._source.landed(batch.reports, next(answers))
-        if batch.disown is not None and next(answers):
+        if batch.disown is not None:
+            self._in_doubt = False
+            next(answers)
             self.look()
         for _, future in batch.operations:
             _resolve(future, next(answers))
@@ -364,6 +369,7 @@ class GroupCommit(Generic[RunT]):
                 self._put_back(single, busy)
             except StoreError as trouble:
                 self._troubled(trouble)
+                self._in_doubt = self._in_doubt or single.claim is not None
                 self._reports += single.reports
                 _fail([*single.operations, *single.inserts], trouble)
                 self._missed()

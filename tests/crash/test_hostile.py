@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import pytest
 
 from asyncjobs import Runner, current_job
+from tests.crash.faulty import faults
 from tests.oracles import deadline
 from tests.runner.support import until
 
@@ -140,3 +141,37 @@ async def test_outcomes_that_a_stop_could_not_write_are_rescued_by_one_that_live
             other.execute("ROLLBACK")
             other.close()
             assert await alive.handle(handle.id) > 1
+
+
+async def test_a_claim_in_doubt_is_disowned_also_when_a_bulk_is_written_first(
+    tmp_path: Path,
+) -> None:
+    with faults() as some:
+        async with deadline(10), Runner(tmp_path / "jobs.db") as runner:
+
+            @runner.task
+            async def one(number: int) -> int:
+                return number
+
+            bulk: list[asyncio.Future[Any]] = []
+            loop = asyncio.get_running_loop()
+            claimed = False
+
+            def enqueue_many() -> None:
+                bulk.append(asyncio.ensure_future(runner.enqueue_many([one.job(2)])))
+
+            def decide(sql: str) -> str | None:
+                nonlocal claimed
+                claimed = claimed or "SET state = 'running'" in sql
+                if sql != "COMMIT" or not claimed or bulk:
+                    return None
+                loop.call_soon_threadsafe(enqueue_many)
+                some.decide = None
+                return "after"
+
+            handle = await one.options(delay=0.05).enqueue(1)
+            some.decide = decide
+            assert await handle == 1
+            (other,) = await bulk[0]
+            assert await other == 2
+            assert some.injected == 1
