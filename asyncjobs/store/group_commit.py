@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 from ..errors import AsyncJobsError, RunnerClosed, StoreBusy, StoreError, WrongEventLoop
@@ -128,7 +128,7 @@ class GroupCommit(Generic[RunT]):
         self._in_doubt = False
         """A claim failed that may be on disk: to be disowned, whatever else is written first."""
         self._deadlines: dict[asyncio.Future[Any], float] = {}
-        """Loop time after which a caller hears ``StoreBusy``; only once the lock was met."""
+        """Loop time after which a caller hears ``StoreBusy``; for all, once the lock was met."""
         self.failing: StoreError | None = None
         """The error of the last write, ``None`` once one succeeds. Nothing is claimed meanwhile."""
         self.open = False
@@ -267,8 +267,8 @@ class GroupCommit(Generic[RunT]):
         try:
             (result,) = await self._store.write([waiting[0]])
         except StoreBusy as error:
+            self._alone.appendleft(waiting)
             self._busy(error)
-            self._alone.extendleft(self._wait_on([waiting], error))
         except asyncio.CancelledError:
             self._alone.appendleft(waiting)
             raise
@@ -292,14 +292,13 @@ class GroupCommit(Generic[RunT]):
         try:
             results = await self._store.write(operations)
         except StoreBusy as error:
+            self._put_back(batch)
             self._busy(error)
-            self._put_back(batch, error)
         except asyncio.CancelledError:
             self._keep(batch)
             raise
         except StoreError as error:
-            self._troubled(error)
-            self._in_doubt = self._in_doubt or batch.claim is not None
+            self._troubled(error, batch.claim)
             self._reports[:0] = batch.reports
             _fail([*batch.operations, *batch.inserts], error)
             self._missed()
@@ -365,11 +364,10 @@ class GroupCommit(Generic[RunT]):
                     self._keep(unknown)
                 raise
             except StoreBusy as busy:
+                self._put_back(single)
                 self._busy(busy)
-                self._put_back(single, busy)
             except StoreError as trouble:
-                self._troubled(trouble)
-                self._in_doubt = self._in_doubt or single.claim is not None
+                self._troubled(trouble, single.claim)
                 self._reports += single.reports
                 _fail([*single.operations, *single.inserts], trouble)
                 self._missed()
@@ -408,11 +406,15 @@ class GroupCommit(Generic[RunT]):
         if self.failing is None:
             log.warning("%s; trying again", error)
         self.failing = error
+        self._operations = self._wait_on(self._operations, error)
+        self._inserts = self._wait_on(self._inserts, error)
+        self._alone = deque(self._wait_on(self._alone, error))
 
-    def _troubled(self, error: StoreError) -> None:
+    def _troubled(self, error: StoreError, claim: Claim | None = None) -> None:
         if self.failing is None or isinstance(self.failing, StoreBusy):
             log.error("writing failed, nothing is claimed until it succeeds: %s", error)
         self.failing = error
+        self._in_doubt = self._in_doubt or claim is not None
         self._pause = min(max(self._pause * 2, FIRST_PAUSE_SECONDS), LONGEST_PAUSE_SECONDS)
 
     def _succeeded(self) -> None:
@@ -435,13 +437,13 @@ class GroupCommit(Generic[RunT]):
             self._source.missed()
         self.look()
 
-    def _put_back(self, batch: _Batch[RunT], error: StoreBusy) -> None:
+    def _put_back(self, batch: _Batch[RunT]) -> None:
         self._missed()
         self._reports[:0] = batch.reports
-        self._operations[:0] = self._wait_on(batch.operations, error)
-        self._inserts[:0] = self._wait_on(batch.inserts, error)
+        self._operations[:0] = batch.operations
+        self._inserts[:0] = batch.inserts
 
-    def _wait_on(self, some: list[_Waiting], error: StoreBusy) -> list[_Waiting]:
+    def _wait_on(self, some: Iterable[_Waiting], error: StoreBusy) -> list[_Waiting]:
         """Those that may go on waiting for the lock; the others hear of it."""
         now = self._loop.time()
         over: list[_Waiting] = []

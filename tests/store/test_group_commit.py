@@ -183,6 +183,24 @@ async def test_enqueue_behind_a_long_lock_raises_and_the_next_one_succeeds(
     assert await commit.enqueue(new_job(clock)) is None
 
 
+async def test_all_who_wait_behind_a_lock_hear_of_it_at_the_same_time(
+    commit: GroupCommit[Any],
+    watched: WatchedStore,
+    clock: ManualClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(group_commit, "BUSY_SECONDS", 0.3)
+    loop = asyncio.get_running_loop()
+    with locked(watched):
+        begun = loop.time()
+        waiting = [commit.enqueue(new_job(clock)) for _ in range(FLUSH_ROWS_MAX * 2)]
+        waiting += [commit.enqueue_many([new_job(clock)]) for _ in range(4)]
+        answers = await asyncio.gather(*waiting, return_exceptions=True)
+        took = loop.time() - begun
+    assert {type(answer) for answer in answers} == {StoreBusy}
+    assert took < 2
+
+
 # Batches
 
 
