@@ -19,7 +19,7 @@ import anyio
 from msgspec import Struct
 
 from ..clock import Clock
-from ..errors import AsyncJobsError, RunnerClosed, RunnerFailed, RunnerNotStarted, StoreError
+from ..errors import AsyncJobsError, RunnerClosed, RunnerFailed, RunnerNotStarted
 from ..records import Outcome
 from ..running.context import Run, RunnableTask
 from ..running.mailbox import Mailboxes
@@ -198,6 +198,10 @@ class Engine:
             await self._stop()
             group.cancel_scope.cancel()
 
+    def _note(self, operation: Join | Leave) -> None:
+        """Write a note on the instance, or not: nothing hangs on it."""
+        self.commit.execute(operation).add_done_callback(lambda done: done.exception())
+
     def _join(self) -> Join:
         return Join(self.dispatcher.instance, os.getpid(), socket.gethostname())
 
@@ -249,9 +253,8 @@ class Engine:
         self._instance = Instance(self.store.path, self.settings.lease_seconds)
         self._instance.start(self._lost.set)
         self.dispatcher.instance = self._instance.id
+        self._note(self._join())
         self.dispatcher.wake()
-        with contextlib.suppress(StoreError):  # it is only for show
-            await self.commit.execute(self._join())
 
     # Stopping
 
@@ -285,7 +288,7 @@ class Engine:
         stubborn = await self.dispatcher.stop(self.settings.grace_seconds)
         self._stubborn = bool(stubborn)
         if not stubborn:
-            self.commit.execute(Leave(self.dispatcher.instance, "stop"))
+            self._note(Leave(self.dispatcher.instance, "stop"))
         self.commit.close()
         await self._written()
         self.mailboxes.fail_all(RunnerClosed("the runner has stopped; the job is safe on disk"))

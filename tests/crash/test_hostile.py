@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import sqlite3
 import threading
@@ -137,7 +138,11 @@ async def test_outcomes_that_a_stop_could_not_write_are_rescued_by_one_that_live
             other = sqlite3.connect(tmp_path / "jobs.db", isolation_level=None)
             other.execute("BEGIN IMMEDIATE")
             gate.set()
+            unseen: list[Any] = []
+            asyncio.get_running_loop().set_exception_handler(lambda *some: unseen.append(some))
             await stopped.stop()
+            gc.collect()
+            assert unseen == []  # such as the note of its end, which nobody waits for
             other.execute("ROLLBACK")
             other.close()
             assert await alive.handle(handle.id) > 1
