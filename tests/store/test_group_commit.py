@@ -193,7 +193,9 @@ async def test_all_who_wait_behind_a_lock_hear_of_it_at_the_same_time(
     loop = asyncio.get_running_loop()
     with locked(watched):
         begun = loop.time()
-        waiting = [commit.enqueue(new_job(clock)) for _ in range(FLUSH_ROWS_MAX * 2)]
+        waiting: list[asyncio.Future[Any]] = [
+            commit.enqueue(new_job(clock)) for _ in range(FLUSH_ROWS_MAX * 2)
+        ]
         waiting += [commit.enqueue_many([new_job(clock)]) for _ in range(4)]
         answers = await asyncio.gather(*waiting, return_exceptions=True)
         took = loop.time() - begun
