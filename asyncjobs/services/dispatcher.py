@@ -282,6 +282,12 @@ class Dispatcher:
             run.cancel_reason = run.cancel_reason or reason
             self._interrupt(run, "user", 0)
 
+    def cancel_from_elsewhere(self, seq: int, claim: int, reason: str) -> None:
+        """The same when another process has noted the request, unless the run was told before."""
+        run = self._runs.get(seq)
+        if run is not None and run.job.claim == claim and run.stop_reason is None:
+            self.cancel(seq, reason)
+
     def _interrupt(self, run: Run, reason: str, tries: int) -> None:
         """Tell a run to stop, again if it does not, and in the end let it run without a say."""
         if run.given_up or self._runs.get(run.job.seq) is not run or self._has_ended(run):

@@ -215,6 +215,8 @@ class Engine:
         if stepped or await self._changed_elsewhere():
             self.dispatcher.wake()
             self.resolver.refresh()
+            for run in await self.store.cancels_of(self.dispatcher.instance):
+                self.dispatcher.cancel_from_elsewhere(*run)
 
     def _measure_clock(self) -> float:
         """Wall clock against monotonic clock: it moves only when the wall clock is stepped."""

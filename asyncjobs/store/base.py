@@ -276,6 +276,10 @@ class Store(Protocol):
         """Every invariant as a query; what does not hold."""
         ...
 
+    async def cancels_of(self, instance: str) -> builtins.list[tuple[int, int, str]]:
+        """Runs of the instance, as (seq, claim), that somebody has asked to cancel, and why."""
+        ...
+
     async def changed_elsewhere(self) -> bool:
         """True when another process has written since the last call."""
         ...

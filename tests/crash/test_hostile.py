@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from asyncjobs import Runner, current_job
+from asyncjobs import JobCancelled, Runner, current_job
 from tests.crash.faulty import faults
 from tests.oracles import deadline
 from tests.runner.support import until
@@ -180,3 +180,18 @@ async def test_a_claim_in_doubt_is_disowned_also_when_a_bulk_is_written_first(
             (other,) = await bulk[0]
             assert await other == 2
             assert some.injected == 1
+
+
+async def test_a_job_is_cancelled_that_runs_in_another_runner(tmp_path: Path) -> None:
+    runner, other = Runner(tmp_path / "jobs.db"), Runner(tmp_path / "jobs.db", queues=["none"])
+
+    @runner.task
+    async def endless() -> None:
+        await asyncio.Event().wait()
+
+    async with deadline(10), runner, other:
+        handle = await endless.enqueue()
+        await until(lambda: runner.tally.started == 1)
+        assert await other.handle(handle.id).cancel("enough") == "requested"
+        with pytest.raises(JobCancelled, match="enough"):
+            await handle

@@ -250,6 +250,10 @@ INSERT INTO asyncjobs_instances (id, pid, host, started_at) VALUES (?, ?, ?, ?);
 -- leave: notes the end of one.
 UPDATE asyncjobs_instances SET ended_at = ?, ended_by = ? WHERE id = ? AND ended_at IS NULL;
 
+-- cancels_of: which runs of one instance somebody has asked to cancel, and why.
+SELECT seq, claim, cancel_reason FROM asyncjobs_jobs INDEXED BY asyncjobs_running
+WHERE state = 'running' AND instance = ? AND cancel_reason IS NOT NULL;
+
 -- add_counts: the transaction's change of each counter.
 INSERT INTO asyncjobs_counts (queue, task, state, jobs) VALUES {rows:4}
 ON CONFLICT (queue, task, state) DO UPDATE SET jobs = jobs + excluded.jobs;

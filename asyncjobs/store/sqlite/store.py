@@ -195,6 +195,12 @@ class SQLiteStore:
         )
         return [instance for (instance,) in rows]
 
+    async def cancels_of(self, instance: str) -> builtins.list[tuple[int, int, str]]:
+        """Runs of the instance, as (seq, claim), that somebody has asked to cancel, and why."""
+        return await self._reader.run(
+            lambda connection: connection.execute(STATEMENTS["cancels_of"], (instance,)).fetchall()
+        )
+
     async def check(self) -> builtins.list[Violation]:
         """Every invariant as a query; what does not hold."""
         return await self._reader.run(violations)
