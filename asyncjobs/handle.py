@@ -55,11 +55,11 @@ class JobHandle(Generic[R]):
             # The way of most awaits, without a coroutine between the future and its awaiter.
             future = box.join()
             try:
-                yield from future
+                outcome = yield from future
             except asyncio.CancelledError:
                 box.leave(future)
                 raise
-            return self._value(self._known_outcome())
+            return self._value(outcome)
         value: R = yield from self.result().__await__()
         return value
 
@@ -124,20 +124,13 @@ class JobHandle(Generic[R]):
 
     async def _outcome(self, timeout: float | timedelta | None) -> Outcome:
         seconds = None if timeout is None else to_seconds(timeout, "timeout")
-        if self._box.outcome is None:
+        outcome = self._box.outcome
+        if outcome is None:
             engine = self._runner.engine()
             if self._box.boxes is not engine.mailboxes:  # the runner was restarted meanwhile
                 self._box = engine.mailboxes.open(self.id, local=False)
-            if seconds is None:
-                await self._wait(self._box)
-            else:
-                async with asyncio.timeout(seconds):
-                    await self._wait(self._box)
-        return self._known_outcome()
-
-    def _known_outcome(self) -> Outcome:
-        outcome = self._box.outcome
-        assert outcome is not None
+            async with asyncio.timeout(seconds):
+                outcome = await self._wait(self._box)
         if outcome is GONE:
             raise error_of(self.id, GONE)
         return outcome
@@ -148,16 +141,16 @@ class JobHandle(Generic[R]):
             return value
         raise error_of(self.id, outcome) from self._box.cause
 
-    async def _wait(self, box: Mailbox) -> None:
+    async def _wait(self, box: Mailbox) -> Outcome:
         engine = self._runner.engine()
         if not box.local:
             box.boxes.check_loop()
             engine.resolver.ask(self.id, box)
         run = current_run.get(None)
         if run is not None and run.host is engine.dispatcher and run.task.executor == "coroutine":
-            await engine.dispatcher.wait_lending_slot(run, box)
-        else:
-            await box
+            outcome: Outcome = await engine.dispatcher.wait_lending_slot(run, box)
+            return outcome
+        return await box
 
     def _decode(self, outcome: Outcome) -> Any:
         if outcome.result is None:

@@ -201,9 +201,9 @@ async def no_op() -> None:
 
 
 @asynccontextmanager
-async def opened(folder: Path) -> AsyncIterator[Floor]:
+async def opened(folder: Path, slots: int = SLOTS) -> AsyncIterator[Floor]:
     """A floor on a fresh file that knows :func:`no_op`."""
-    async with Floor(folder / "floor.db", {"no_op": no_op}, SLOTS) as floor:
+    async with Floor(folder / "floor.db", {"no_op": no_op}, slots) as floor:
         yield floor
 
 
@@ -217,9 +217,9 @@ async def produce(floor: Floor, jobs: int) -> None:
     await asyncio.gather(*(producer() for _ in range(PRODUCERS)))
 
 
-async def busy(folder: Path, jobs: int) -> Sample:
+async def busy(folder: Path, jobs: int, slots: int = SLOTS) -> Sample:
     """The floor under load."""
-    async with opened(folder) as floor:
+    async with opened(folder, slots) as floor:
         await produce(floor, 2 * PRODUCERS)
         return await timed(jobs, produce(floor, jobs))
 

@@ -6,6 +6,7 @@ import asyncio
 import weakref
 from collections import deque
 from collections.abc import Generator, Sequence
+from typing import Any
 
 from ..errors import WrongEventLoop
 from ..records import Outcome
@@ -31,32 +32,35 @@ class Mailbox:
         """The exception itself, when the job raised it in this process."""
         self.local = local
         """True when this process accepted the job, so that its end cannot have been missed."""
-        self.waiters: Sequence[asyncio.Future[None]] = ()
+        self.waiters: Sequence[asyncio.Future[Outcome]] = ()
 
-    def wait(self) -> Generator[asyncio.Future[None], None, None]:
-        """Return once the outcome is there. Cancelling leaves the job alone."""
+    def wait(self) -> Generator[Any, None, Outcome]:
+        """The outcome, once it is there. Cancelling leaves the job alone."""
         if self.outcome is not None:
-            return
+            return self.outcome
         future = self.join()
         try:
-            yield from future
+            return (yield from future)
         except asyncio.CancelledError:
             self.leave(future)
             raise
 
     __await__ = wait
 
-    def join(self) -> asyncio.Future[None]:
-        """One more waiter: the future that the outcome resolves."""
+    def join(self) -> asyncio.Future[Outcome]:
+        """One more waiter: a future of the outcome.
+
+        Its own, since a retry by hand may empty the mailbox before the waiter's turn comes.
+        """
         self.boxes.check_loop()
-        future: asyncio.Future[None] = self.boxes.loop.create_future()
+        future: asyncio.Future[Outcome] = self.boxes.loop.create_future()
         if isinstance(self.waiters, list):
             self.waiters.append(future)
         else:
             self.waiters = [future]
         return future
 
-    def leave(self, future: asyncio.Future[None]) -> None:
+    def leave(self, future: asyncio.Future[Outcome]) -> None:
         """One waiter less."""
         self.waiters = [waiter for waiter in self.waiters if waiter is not future]
 
@@ -64,20 +68,16 @@ class Mailbox:
         """Put the outcome in and wake everybody."""
         self.outcome = outcome
         self.cause = cause
-        self._wake(None)
+        waiters, self.waiters = self.waiters, ()
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(outcome)
 
     def fail(self, error: BaseException) -> None:
         """Tell everybody that no outcome will come through here."""
-        self._wake(error)
-
-    def _wake(self, error: BaseException | None) -> None:
         waiters, self.waiters = self.waiters, ()
         for waiter in waiters:
-            if waiter.done():
-                continue
-            if error is None:
-                waiter.set_result(None)
-            else:
+            if not waiter.done():
                 waiter.set_exception(error)
 
     def __del__(self) -> None:

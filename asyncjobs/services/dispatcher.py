@@ -340,17 +340,16 @@ class Dispatcher:
     def _free(self, executor: str) -> bool:
         return self._room[executor] > self._asked.get(executor, 0)
 
-    async def wait_lending_slot(self, run: Run, box: Mailbox) -> None:
+    async def wait_lending_slot(self, run: Run, box: Mailbox) -> Outcome:
         """Wait for another job; meanwhile this one's slot is free, perhaps for that very job."""
         if run.ended:  # in an asyncio task that the job has left behind
-            await box
-            return
+            return await box
         run.lending += 1
         if run.lending == 1:
             self._release_slot(run.task.executor)
             self._commit.look()
         try:
-            await box
+            outcome = await box
         except BaseException:
             # The job ends without waiting for a slot, yet its end gives one back.
             run.lending -= 1
@@ -360,6 +359,7 @@ class Dispatcher:
         run.lending -= 1
         if run.lending == 0 and not run.ended:
             await self._take_slot_back(run.task.executor)
+        return outcome
 
     async def _take_slot_back(self, executor: str) -> None:
         if self._free(executor):

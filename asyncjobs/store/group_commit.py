@@ -20,16 +20,8 @@ from typing import Any, Generic, Protocol, TypeVar
 from ..errors import AsyncJobsError, RunnerClosed, StoreBusy, StoreError, WrongEventLoop
 from ..records import Accepted, NewJob, Transition
 from ..rules.limits import FLUSH_BYTES_MAX, FLUSH_ROWS_MAX
-from .base import (
-    Claim,
-    ClaimResult,
-    Disown,
-    Insert,
-    InsertAndClaim,
-    Operation,
-    Report,
-    Store,
-)
+from .base import Claim, ClaimResult, Disown, Insert, Operation, Store
+from .batch import Batch, Waiting, fitting, weight_of
 
 BUSY_SECONDS = 5.0
 """How long an enqueue waits for another program's write lock."""
@@ -73,39 +65,6 @@ class Source(Protocol[RunT_contra]):
         ...
 
 
-_Waiting = tuple[Any, "asyncio.Future[Any]"]
-"""An operation (or a new job), and the future that its caller awaits. A plain tuple: there is one
-for every job."""
-
-
-class _Batch(Generic[RunT]):
-    """What goes into one transaction, and who waits for it."""
-
-    def __init__(self) -> None:
-        self.reports: list[tuple[Transition, RunT]] = []
-        self.operations: list[_Waiting] = []
-        self.inserts: list[_Waiting] = []
-        self.claim: Claim | None = None
-        self.disown: Disown | None = None
-
-    def to_write(self, instance: str) -> list[Operation]:
-        operations: list[Operation] = []
-        if self.reports:
-            operations.append(Report(instance, [transition for transition, _ in self.reports]))
-        if self.disown is not None:
-            operations.append(self.disown)
-        operations += [operation for operation, _ in self.operations]
-        if self.inserts:
-            insert = Insert([job for job, _ in self.inserts])
-            if self.claim is None:
-                operations.append(insert)
-            else:
-                operations.append(InsertAndClaim(insert, self.claim))
-        elif self.claim is not None:
-            operations.append(self.claim)
-        return operations
-
-
 class GroupCommit(Generic[RunT]):
     """Gathers what is to be written, and writes it."""
 
@@ -114,9 +73,9 @@ class GroupCommit(Generic[RunT]):
         self._loop = asyncio.get_running_loop()
         self._source: Source[RunT] | None = None
         self._reports: list[tuple[Transition, RunT]] = []
-        self._operations: list[_Waiting] = []
-        self._inserts: list[_Waiting] = []
-        self._alone: deque[_Waiting] = deque()
+        self._operations: list[Waiting] = []
+        self._inserts: list[Waiting] = []
+        self._alone: deque[Waiting] = deque()
         self._wake = asyncio.Event()
         self._awake = False
         """Whether ``_wake`` is set: asking the event costs more than a job can spare."""
@@ -308,16 +267,16 @@ class GroupCommit(Generic[RunT]):
             self._succeeded()
             self._settle(batch, results)
 
-    def _gather(self) -> _Batch[RunT]:
-        batch: _Batch[RunT] = _Batch()
+    def _gather(self) -> Batch[RunT]:
+        batch: Batch[RunT] = Batch()
         self._look = False
         rows, room = FLUSH_ROWS_MAX, FLUSH_BYTES_MAX
-        count, room = _fitting([_weight(t) for t, _ in self._reports], rows, room)
+        count, room = fitting([weight_of(t) for t, _ in self._reports], rows, room)
         batch.reports, self._reports = self._reports[:count], self._reports[count:]
         rows -= count
         batch.operations, self._operations = self._operations[:rows], self._operations[rows:]
         if room > 0:
-            count, _ = _fitting([len(job.arguments) for job, _ in self._inserts], rows, room)
+            count, _ = fitting([len(job.arguments) for job, _ in self._inserts], rows, room)
             batch.inserts, self._inserts = self._inserts[:count], self._inserts[count:]
         if self._source is not None:
             if self.failing is not None or self._in_doubt:
@@ -326,7 +285,7 @@ class GroupCommit(Generic[RunT]):
                 batch.claim = self._source.claim_request(new_jobs=bool(batch.inserts))
         return batch
 
-    def _settle(self, batch: _Batch[RunT], results: list[Any]) -> None:
+    def _settle(self, batch: Batch[RunT], results: list[Any]) -> None:
         answers = iter(results)
         if batch.reports and self._source is not None:
             self._source.landed(batch.reports, next(answers))
@@ -349,7 +308,7 @@ class GroupCommit(Generic[RunT]):
         if claimed is not None and self._source is not None:
             self._source.claimed(claimed)
 
-    async def _replay(self, batch: _Batch[RunT], error: Exception) -> None:
+    async def _replay(self, batch: Batch[RunT], error: Exception) -> None:
         """One operation is bad: run each by itself, so that only that one fails."""
         singles = self._singles(batch)
         if len(singles) == 1:
@@ -376,20 +335,20 @@ class GroupCommit(Generic[RunT]):
             else:
                 self._settle(single, results)
 
-    def _singles(self, batch: _Batch[RunT]) -> list[_Batch[RunT]]:
+    def _singles(self, batch: Batch[RunT]) -> list[Batch[RunT]]:
         singles = []
         for lane in ("reports", "operations", "inserts"):
             for item in getattr(batch, lane):
-                single: _Batch[RunT] = _Batch()
+                single: Batch[RunT] = Batch()
                 getattr(single, lane).append(item)
                 singles.append(single)
         if batch.claim is not None:
-            single = _Batch()
+            single = Batch()
             single.claim = batch.claim
             singles.append(single)
         return singles
 
-    def _reject(self, single: _Batch[RunT], error: Exception) -> None:
+    def _reject(self, single: Batch[RunT], error: Exception) -> None:
         if single.claim is not None:
             raise error  # a claim has no user's data in it: a fault of ours ends the runner
         for transition, run in single.reports:
@@ -426,7 +385,7 @@ class GroupCommit(Generic[RunT]):
             self._deadlines.clear()
             self._missed()
 
-    def _keep(self, batch: _Batch[RunT]) -> None:
+    def _keep(self, batch: Batch[RunT]) -> None:
         """The writer is cancelled during a write: leave its callers to :meth:`abandon`."""
         self._reports += batch.reports
         self._operations += batch.operations
@@ -437,17 +396,17 @@ class GroupCommit(Generic[RunT]):
             self._source.missed()
         self.look()
 
-    def _put_back(self, batch: _Batch[RunT]) -> None:
+    def _put_back(self, batch: Batch[RunT]) -> None:
         self._missed()
         self._reports[:0] = batch.reports
         self._operations[:0] = batch.operations
         self._inserts[:0] = batch.inserts
 
-    def _wait_on(self, some: Iterable[_Waiting], error: StoreBusy) -> list[_Waiting]:
+    def _wait_on(self, some: Iterable[Waiting], error: StoreBusy) -> list[Waiting]:
         """Those that may go on waiting for the lock; the others hear of it."""
         now = self._loop.time()
-        over: list[_Waiting] = []
-        waiting: list[_Waiting] = []
+        over: list[Waiting] = []
+        waiting: list[Waiting] = []
         for item in some:
             deadline = self._deadlines.setdefault(item[1], now + BUSY_SECONDS)
             (waiting if deadline > now else over).append(item)
@@ -471,36 +430,12 @@ def _too_busy(error: StoreBusy) -> StoreBusy:
     )
 
 
-def _weight(transition: Transition) -> int:
-    """About how many bytes an outcome takes beside its row."""
-    weight = len(transition.result) if transition.result else 0
-    if transition.error is not None:
-        weight += len(transition.error.message) + len(transition.error.traceback)
-    return weight
-
-
-def _fitting(sizes: Sequence[int], rows: int, room: int) -> tuple[int, int]:
-    """How many of the first items fit into a flush, and the bytes that are left.
-
-    At least one fits where there is a row for it, however large it is.
-    """
-    total = sum(sizes)
-    if len(sizes) <= rows and total <= room:
-        return len(sizes), room - total
-    total = 0
-    for count, size in enumerate(sizes[:rows]):
-        if count and total + size > room:
-            return count, room - total
-        total += size
-    return min(len(sizes), rows), room - total
-
-
 def _resolve(future: asyncio.Future[Any], result: Any) -> None:
     if not future.done():  # its awaiter may have been cancelled
         future.set_result(result)
 
 
-def _fail(some: Sequence[_Waiting], error: BaseException) -> None:
+def _fail(some: Sequence[Waiting], error: BaseException) -> None:
     for _, future in some:
         if not future.done():
             future.set_exception(error)

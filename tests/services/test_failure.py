@@ -341,4 +341,8 @@ async def test_running_jobs_are_stopped_when_the_runner_dies_during_its_stop(
             await asyncio.wait_for(runner.stop(), 5)
 
         assert cleaned.is_set()
+        # What it could not write stays for whoever comes next, with its file, unlocked.
+        breakable.broken = False
+        async with Runner(tmp_path / f"{turns}.db", clock=breakable) as successor:
+            assert await successor.registry.count(state="running") == 0
         await nothing_left(before, tmp_path)
