@@ -101,7 +101,11 @@ class Dispatcher:
         self._waiting: frozenset[str] = frozenset()
         self._asked: Mapping[str, int] = {}
         """Room that the claim being written may fill; nobody else may take it meanwhile."""
-        self._on_probation = 0
+        self._on_probation: set[Run] = set()
+        """Runs that one more crash would end: one at a time, but for those that wait for a job."""
+        self._off_probation: deque[asyncio.Future[None]] = deque()
+        """Such runs that have got what they waited for, and wait to be the only one again."""
+        self._probation_asked = False
         self._timer: asyncio.TimerHandle | None = None
         self._grace: asyncio.Future[None] | None = None
         self._hurried = False
@@ -133,11 +137,13 @@ class Dispatcher:
             return None
         self._due = False
         self._asked = room
-        return Claim(self.instance, self._known, room, self._queues, not self._on_probation)
+        self._probation_asked = not (self._on_probation or self._off_probation)
+        return Claim(self.instance, self._known, room, self._queues, self._probation_asked)
 
     def claimed(self, result: ClaimResult) -> None:
         """Run what was claimed, and remember when to look again."""
         self._asked = {}
+        self._probation_asked = False
         self._waiting = result.waiting
         for name, jobs in result.parked.items():
             log.warning(
@@ -151,7 +157,8 @@ class Dispatcher:
                 self._report(run, Released("shutdown"))
                 continue
             self._room[task.executor] -= 1
-            self._on_probation += job.on_probation
+            if job.on_probation:
+                self._on_probation.add(run)
             if run.timeout is not None:
                 run.timer = self._loop.call_later(run.timeout, self._time_out, run)
             self._executors[task.executor].start(run)
@@ -172,6 +179,7 @@ class Dispatcher:
         """Jobs were written that no claim has looked for, or a claim was not written."""
         self._due = True
         self._asked = {}
+        self._probation_asked = False
         self._resume()
         self._check_quiet()
 
@@ -190,9 +198,7 @@ class Dispatcher:
         else:
             self._report(run, happened)
         run.ended = True
-        if run.job.on_probation:
-            self._on_probation -= 1
-            self.wake()
+        self._leave_probation(run)
         # The task's context holds the run: a circle, which would leave eight objects a job to the
         # garbage collector, and the collector with a tenth of the time.
         run.asyncio_task = None
@@ -313,6 +319,7 @@ class Dispatcher:
         self._report(run, happened)
         run.given_up = True
         self._leftovers.add(run)
+        self._resume()
 
     def disown_all(self) -> None:
         """Somebody has taken our runs over: stop them, their outcomes would be refused."""
@@ -337,6 +344,36 @@ class Dispatcher:
                     self._room[executor] -= 1
                     waiter.set_result(None)
 
+        while self._off_probation and not self._probation_taken:
+            waiter = self._off_probation.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                break
+
+    def _leave_probation(self, run: Run) -> None:
+        if run in self._on_probation:
+            self._on_probation.discard(run)
+            self._resume()
+            self.wake()
+
+    @property
+    def _probation_taken(self) -> bool:
+        # Not by a thread that was given up: it may never return.
+        return self._probation_asked or any(not run.given_up for run in self._on_probation)
+
+    async def _enter_probation(self, run: Run) -> None:
+        try:
+            while self._probation_taken:
+                waiter: asyncio.Future[None] = self._loop.create_future()
+                self._off_probation.append(waiter)
+                await waiter
+        except BaseException:
+            self._room[run.task.executor] -= 1  # its end gives one back
+            raise
+        finally:
+            if not run.ended:
+                self._on_probation.add(run)
+
     def _free(self, executor: str) -> bool:
         return self._room[executor] > self._asked.get(executor, 0)
 
@@ -346,6 +383,7 @@ class Dispatcher:
             return await box
         run.lending += 1
         if run.lending == 1:
+            self._leave_probation(run)  # or a child that crashed along with it would never start
             self._release_slot(run.task.executor)
             self._commit.look()
         try:
@@ -355,9 +393,13 @@ class Dispatcher:
             run.lending -= 1
             if run.lending == 0 and not run.ended:
                 self._room[run.task.executor] -= 1
+                if run.job.on_probation:
+                    self._on_probation.add(run)
             raise
         run.lending -= 1
         if run.lending == 0 and not run.ended:
+            if run.job.on_probation:
+                await self._enter_probation(run)
             await self._take_slot_back(run.task.executor)
         return outcome
 

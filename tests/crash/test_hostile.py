@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
 import sqlite3
@@ -14,6 +15,7 @@ from typing import Any, ClassVar
 import pytest
 
 from asyncjobs import JobCancelled, Runner, current_job
+from asyncjobs.testing import run_until_idle
 from tests.crash.faulty import faults
 from tests.oracles import deadline
 from tests.runner.support import until
@@ -195,3 +197,42 @@ async def test_a_job_is_cancelled_that_runs_in_another_runner(tmp_path: Path) ->
         assert await other.handle(handle.id).cancel("enough") == "requested"
         with pytest.raises(JobCancelled, match="enough"):
             await handle
+
+
+async def test_parents_and_children_that_crashed_together_run_to_their_end(tmp_path: Path) -> None:
+    runner = Runner(tmp_path / "jobs.db", concurrency=2)
+    alone: list[int] = []
+
+    @runner.task
+    async def child(number: int) -> int:
+        return await body(number)
+
+    @runner.task
+    async def parent(number: int) -> int:
+        await body(number)
+        handle = await child.options(key=str(number)).enqueue(number)
+        value = await handle
+        return await body(value)
+
+    async def body(number: int) -> int:
+        alone.append(number)
+        assert len(alone) == 1, "two that one more crash would end run at once"
+        await asyncio.sleep(0.01)
+        return alone.pop()
+
+    async with deadline(15):
+        async with runner:
+            handles = []
+            for number in range(4):
+                later = child.options(key=str(number), delay=900)
+                await later.enqueue(number)
+                handles.append(await parent.options(delay=900, priority=1).enqueue(number))
+        with contextlib.closing(sqlite3.connect(tmp_path / "jobs.db")) as database:
+            database.execute("UPDATE asyncjobs_jobs SET crashes = 2, run_at = 0")
+            database.commit()
+        async with runner:
+            results = [await runner.handle(handle.id) for handle in handles]
+            assert results == [0, 1, 2, 3]
+            rooms = runner.engine().dispatcher._room
+            await run_until_idle(runner)
+            assert rooms["coroutine"] == 2
