@@ -50,6 +50,9 @@ class Run:
 
     asyncio_task: asyncio.Task[None] | None = None
     timer: asyncio.TimerHandle | None = None
+    """Until its time is up."""
+    reminder: asyncio.TimerHandle | None = None
+    """Until it is told again to stop."""
     stop_reason: str | None = None
     """Why it was told to stop: ``timeout``, ``user`` or ``shutdown``."""
     given_up = False

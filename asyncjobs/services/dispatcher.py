@@ -193,6 +193,8 @@ class Dispatcher:
         """A job's code has returned: report its outcome, free its slot."""
         if run.timer is not None:
             run.timer.cancel()
+        if run.reminder is not None:
+            run.reminder.cancel()
         if run.given_up:
             self._ended_late(run)
         else:
@@ -307,7 +309,7 @@ class Dispatcher:
                       run.job.id, run.task.name, run.stop_reason)  # fmt: skip
             return
         self._executors[run.task.executor].interrupt(run)
-        run.timer = self._loop.call_later(
+        run.reminder = self._loop.call_later(
             FIRST_INTERRUPT_SECONDS * 2**tries, self._interrupt, run, reason, tries + 1
         )
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from asyncjobs import JobFailed, Runner
+from asyncjobs import JobCancelled, JobFailed, Runner
 from asyncjobs.running.context import Run
 
 JOBS = 20
@@ -74,6 +74,28 @@ async def test_runs_that_will_be_retried_are_freed_without_the_collector(
     handle = await fail_twice.enqueue()
     with pytest.raises(JobFailed):
         await handle
+
+    del handle
+    await only(runs_before)
+
+
+async def test_cancelled_runs_are_freed_before_their_time_is_up(
+    runner: Runner, runs_before: int
+) -> None:
+    started = asyncio.Event()
+
+    @runner.task(timeout=3600)
+    async def endless() -> None:
+        started.set()
+        await asyncio.Event().wait()
+
+    for _ in range(JOBS):
+        started.clear()
+        handle = await endless.enqueue()
+        await started.wait()
+        await handle.cancel()
+        with pytest.raises(JobCancelled):
+            await handle
 
     del handle
     await only(runs_before)
