@@ -154,6 +154,7 @@ class Dispatcher:
             task = self._tasks[job.task]
             self._runs[job.seq] = run = Run(job, task, self)
             if self.draining:
+                run.ended = True  # else it counts as code of ours that does not stop
                 self._report(run, Released("shutdown"))
                 continue
             self._room[task.executor] -= 1

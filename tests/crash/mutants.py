@@ -103,7 +103,8 @@ MUTANTS = (
            'SYNCHRONOUS = {"full": 2, "normal": 1}', 'SYNCHRONOUS = {"full": 1, "normal": 1}',
            STORE),
     Mutant("outcomes are dropped when the disk fails", COMMIT,
-           "            self._troubled(error, batch.claim)\n            self._reports[:0] = batch.reports\n",
+           "            self._troubled(error, batch.claim)\n"
+           "            self._reports[:0] = batch.reports\n",
            "            self._troubled(error, batch.claim)\n", FAULTS),
     Mutant("outcomes are dropped while the lock is held", COMMIT,
            "        self._missed()\n        self._reports[:0] = batch.reports\n",

@@ -11,7 +11,7 @@ import pytest
 
 from asyncjobs.services.pruner import SLICE_ROWS, Pruner
 from asyncjobs.states import Event
-from asyncjobs.store.base import Cancel, Join, Leave, Prune
+from asyncjobs.store.base import Cancel, Delete, Join, Leave, Prune
 from asyncjobs.store.group_commit import GroupCommit
 from asyncjobs.store.sqlite.store import SQLiteStore
 from asyncjobs.testing import ManualClock
@@ -227,3 +227,16 @@ async def pages(store: SQLiteStore) -> int:
 async def first_column(store: SQLiteStore, query: str) -> list[Any]:
     rows = await store._reader.run(lambda connection: connection.execute(query).fetchall())
     return [row[0] for row in rows]
+
+
+async def test_counters_of_queues_that_are_empty_go(
+    file_store: SQLiteStore, clock: ManualClock
+) -> None:
+    desk = Desk(file_store, clock)
+    jobs = [desk.job(queue=f"tenant-{number}") for number in range(10)]
+    await desk.insert(*jobs)
+    await desk.do(Delete([job.id for job in jobs[1:]]))
+
+    await prune(desk, {})
+
+    assert await first_column(file_store, "SELECT queue FROM asyncjobs_counts") == ["", "tenant-0"]

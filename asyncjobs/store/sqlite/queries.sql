@@ -228,6 +228,9 @@ DELETE FROM asyncjobs_journal WHERE position IN (
 -- prune_instances: processes that ended before the journal begins.
 DELETE FROM asyncjobs_instances WHERE ended_at < ?;
 
+-- prune_counts: counters of queues and tasks that have no jobs left; a claim reads them all.
+DELETE FROM asyncjobs_counts WHERE jobs = 0 AND queue <> '';
+
 -- free_pages: how many pages of the file hold nothing.
 PRAGMA freelist_count;
 

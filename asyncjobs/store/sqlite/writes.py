@@ -346,6 +346,7 @@ def prune(tx: Transaction, operation: Prune) -> int:
             return operation.limit
     room -= len(tx.fetch("prune_journal", room, operation.journal_before))
     tx.fetch("prune_instances", operation.journal_before)
+    tx.fetch("prune_counts")
     for _ in range(min(tx.value("free_pages") - FREE_PAGES_MAX, PAGES_A_SLICE)):
         tx.fetch("give_page_back")
     return operation.limit - room
