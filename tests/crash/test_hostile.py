@@ -238,51 +238,6 @@ async def test_parents_and_children_that_crashed_together_run_to_their_end(tmp_p
             assert rooms["coroutine"] == 2
 
 
-async def test_a_child_that_is_retried_while_its_parent_waits_for_a_slot_is_awaited_again(
-    tmp_path: Path,
-) -> None:
-    runner = Runner(tmp_path / "jobs.db", concurrency=1)
-    gate, begun = asyncio.Event(), asyncio.Event()
-    runs = 0
-
-    @runner.task
-    async def child() -> int:
-        nonlocal runs
-        runs += 1
-        if runs == 1:
-            raise ValueError("once")
-        return runs
-
-    @runner.task
-    async def blocks() -> None:
-        begun.set()
-        await gate.wait()
-
-    @runner.task
-    async def parent(job_id: str) -> int:
-        value: int = await runner.handle(job_id)
-        return value
-
-    async with deadline(10), runner:
-        first = child.options(delay=900).job()
-        await runner.enqueue(first)
-        handle = await parent.enqueue(first.id)
-        await asyncio.sleep(0.05)
-        blocker = await blocks.enqueue()
-        await begun.wait()
-        # The child ends as failed while the parent's slot is taken, and is given a new life.
-        box = runner.engine().mailboxes.find(first.id)
-        assert box is not None
-        box.deliver(Outcome(first.task, State.FAILED, "error", None, None))
-        await asyncio.sleep(0)
-        box.outcome = None
-        gate.set()
-        await blocker
-        await asyncio.sleep(0.05)
-        box.deliver(Outcome(first.task, State.COMPLETED, None, "7", None))
-        assert await handle == 7
-
-
 async def test_a_claim_that_lands_in_a_stop_whose_database_is_locked_is_no_running_code(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

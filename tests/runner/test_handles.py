@@ -34,7 +34,9 @@ from asyncjobs import (
     Tasks,
     UnknownJob,
 )
+from asyncjobs.records import Outcome
 from asyncjobs.running.mailbox import SWEEP_AT
+from asyncjobs.states import State
 from asyncjobs.testing import ManualClock, run_until_idle
 
 tasks = Tasks()
@@ -523,3 +525,17 @@ async def test_handles_that_are_gone_leave_nothing_behind(runner: Runner) -> Non
 
     await double.enqueue(1)
     assert len(runner.engine().mailboxes._boxes) <= 2 * SWEEP_AT + 1
+
+
+async def test_awaiter_gets_the_outcome_although_the_job_is_retried_before_its_turn(
+    runner: Runner,
+) -> None:
+    handle = await double.options(delay=60).enqueue(1)
+    waiting = asyncio.ensure_future(handle.result())
+    boxes = runner.engine().mailboxes
+    await until(lambda: boxes.awaited() == [handle.id])
+
+    boxes.deliver(handle.id, Outcome(double.name, State.COMPLETED, None, "2"))
+    boxes.forget(handle.id)
+
+    assert await waiting == 2
