@@ -39,6 +39,8 @@ from asyncjobs.running.mailbox import SWEEP_AT
 from asyncjobs.states import State
 from asyncjobs.testing import ManualClock, run_until_idle
 
+from .support import until
+
 tasks = Tasks()
 
 
