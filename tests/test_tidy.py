@@ -16,6 +16,7 @@ import pytest
 
 import asyncjobs
 from asyncjobs.store.statements import Statements
+from tests.sources import tree_of
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "asyncjobs"
@@ -80,10 +81,7 @@ def module_name(path: Path) -> str:
 
 @cache
 def sources() -> dict[str, ast.Module]:
-    return {
-        module_name(path): ast.parse(path.read_text("utf-8"), str(path))
-        for path in sorted(PACKAGE.rglob("*.py"))
-    }
+    return {module_name(path): tree_of(path) for path in sorted(PACKAGE.rglob("*.py"))}
 
 
 def path_of(module: str) -> Path:

@@ -11,6 +11,7 @@ import pytest
 
 from asyncjobs import AsyncJobsError, InvalidOption, Job, Runner, Tasks, UnknownJob
 from asyncjobs.testing import run_until_idle
+from tests.sources import tree_of
 
 PACKAGE = Path(__file__).resolve().parent.parent.parent / "asyncjobs"
 
@@ -162,7 +163,7 @@ def calls_of_execute() -> list[tuple[str, ast.expr]]:
     return [
         (f"{path.name}:{node.lineno}", node.args[0])
         for path in sorted(PACKAGE.joinpath("store").rglob("*.py"))
-        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        for node in ast.walk(tree_of(path))
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Attribute)
         and node.func.attr in ("execute", "executemany", "executescript")
@@ -196,7 +197,7 @@ def test_every_statement_that_is_executed_comes_from_a_file_or_a_fixed_list() ->
 
 def test_texts_of_users_never_take_part_in_composing_sql() -> None:
     """Clauses are composed by ``replace`` and joined; an f-string may hold a column's name only."""
-    tree = ast.parse((PACKAGE / "store" / "filters.py").read_text("utf-8"))
+    tree = tree_of(PACKAGE / "store" / "filters.py")
     filled = [
         ast.unparse(piece.value)
         for node in ast.walk(tree)
