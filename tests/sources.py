@@ -11,7 +11,7 @@ TRIES = 5
 def tree_of(path: Path) -> ast.Module:
     """The tree of a source file.
 
-    Before Python 3.11.8 and 3.12.2 whoever formats a traceback at the same moment, in another thread
+    Before Python 3.11.8 and 3.12.2 whoever formats a traceback at the same time, in another thread
     or in a finalizer, disturbs the parser's one counter (python/cpython#106905): then again.
     """
     for _ in range(TRIES - 1):
