@@ -106,6 +106,20 @@ def claim(tx: Transaction, operation: Claim) -> ClaimResult:
     )
 
 
+def first_due(tx: Transaction, operation: Claim) -> int | None:
+    """When the first waiting job falls due that this claim may meet; ``None`` if none waits.
+
+    Parked jobs of known tasks count as due at once.
+    """
+    unstarted = {key for key, jobs in tx.unstarted().items() if jobs > 0}
+    if not unstarted:
+        return None
+    if any(state == State.BLOCKED and task in operation.tasks for task, state in unstarted):
+        return tx.now
+    times = [tx.value("first_run_at", *level) for level in _levels(tx, operation.queues)]
+    return min(times, default=None)
+
+
 def _levels(tx: Transaction, queues: Sequence[str] | None) -> list[tuple[str, int]]:
     """Every (queue, priority) that has queued jobs, highest priority first."""
     if queues is None:

@@ -92,6 +92,10 @@ WHERE c.task NOT IN (SELECT value FROM json_each(?))
 SELECT task, state, sum(jobs) FROM asyncjobs_counts
 WHERE state IN ('queued', 'blocked') AND jobs > 0 GROUP BY task, state;
 
+-- first_run_at: when the first job of one queue and priority falls due.
+SELECT min(run_at) FROM asyncjobs_jobs INDEXED BY asyncjobs_claimable
+WHERE state = 'queued' AND queue = ? AND priority = ?;
+
 -- next_run_at: when the next job of one queue and priority falls due.
 SELECT min(run_at) FROM asyncjobs_jobs INDEXED BY asyncjobs_claimable
 WHERE state = 'queued' AND queue = ? AND priority = ? AND run_at > ?;

@@ -29,7 +29,7 @@ from ..base import (
     Rescue,
     Rescued,
 )
-from .claiming import claim
+from .claiming import claim, first_due
 from .transaction import STATEMENTS, Transaction, TryCarefully, from_json, to_json
 
 FREE_PAGES_MAX = 1_000
@@ -53,15 +53,16 @@ def insert(tx: Transaction, operation: Insert) -> list[Accepted | None]:
 def insert_and_claim(
     tx: Transaction, operation: InsertAndClaim
 ) -> tuple[list[Accepted | None], ClaimResult]:
-    """Enqueue, and start what can be started: directly when nothing else waits."""
+    """Enqueue, and start what can be started: directly when nothing else is due."""
     accepted, fresh = _sort_out(tx, operation.insert)
     wanted = operation.claim
-    if any(jobs > 0 for jobs in tx.unstarted().values()) or not _all_start(fresh, wanted):
+    next_run_at = first_due(tx, wanted)
+    if (next_run_at is not None and next_run_at <= tx.now) or not _all_start(fresh, wanted):
         if fresh:
             _insert_rows(tx, fresh)
         return accepted, claim(tx, wanted)
     claimed = _insert_rows(tx, fresh, wanted.instance) if fresh else []
-    return accepted, ClaimResult(claimed, frozenset(), None)
+    return accepted, ClaimResult(claimed, frozenset(), next_run_at)
 
 
 def _all_start(jobs: Sequence[NewJob[Any]], wanted: Claim) -> bool:
