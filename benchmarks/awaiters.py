@@ -40,8 +40,8 @@ def run(options: Options) -> list[Row]:
         best,
         interleave(
             options,
-            partial(throughput.busy, jobs=jobs, producers=MANY),
-            partial(throughput.busy, jobs=jobs, producers=FEW),
+            partial(throughput.busy, jobs=jobs, producers=MANY, slots=MANY),
+            partial(throughput.busy, jobs=jobs, producers=FEW, slots=MANY),
             partial(beside, jobs=jobs, awaiters=MANY),
             partial(beside, jobs=jobs, awaiters=FEW),
         ),
