@@ -78,7 +78,7 @@ class InsertAndClaim(Struct, frozen=True):
     """Enqueue jobs, then claim. Result: the results of both, as a pair.
 
     The same as one after the other, but an engine may start new jobs directly when nothing else
-    waits, instead of queueing and claiming them.
+    is due, instead of queueing and claiming them.
     """
 
     insert: Insert

@@ -8,7 +8,7 @@ UPDATE asyncjobs_counts SET jobs = jobs + ?
 WHERE queue = '' AND task = '' AND state = 'accepted' RETURNING jobs;
 
 -- insert_jobs: the rows of new jobs that differ in their first six columns alone; the others are
--- bound once. Queued ones, or running ones that start at once, since nothing else waits.
+-- bound once. Queued ones, or running ones that start at once, since nothing else is due.
 INSERT OR ROLLBACK INTO asyncjobs_jobs
   (seq, id, run_at, created_at, key, tags,
    task, queue, priority, max_crashes, trigger, options,
