@@ -53,7 +53,7 @@ class Accepted(NamedTuple):
     """True when the key's job has other arguments: nothing was enqueued."""
 
 
-class Claimed(NamedTuple):
+class Claimed(Struct, frozen=True, gc=False):
     """A job this instance may now run: the claim is on disk."""
 
     seq: int
@@ -105,7 +105,7 @@ class ErrorRecord(Struct, frozen=True, gc=False):
         return in_one_line(f"{self.type}: {self.message}" if self.message else self.type)
 
 
-class Transition(NamedTuple):
+class Transition(Struct, frozen=True, gc=False):
     """One decided move of a running job. The store writes it if the fence still holds."""
 
     seq: int

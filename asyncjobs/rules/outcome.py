@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
+from msgspec import Struct
+from msgspec.structs import replace
+
 from ..clock import to_microseconds
 from ..records import ErrorRecord, Transition
 from ..states import Event
@@ -38,7 +41,7 @@ class Run(Protocol):
         ...
 
 
-class Returned(NamedTuple):
+class Returned(Struct, frozen=True, gc=False):
     """The job returned; its value as JSON, ``None`` for None."""
 
     result: str | None
@@ -120,8 +123,8 @@ def decide(run: Run, happened: Happened, now: int, *, cancel_requested: bool = F
 
 def cancelled_instead(transition: Transition) -> Transition:
     """What becomes of a job that was to run again, when somebody has asked to cancel it."""
-    return transition._replace(
-        event=Event.CANCELLED, run_at=None, reason="user", uncharge=False, error=None
+    return replace(
+        transition, event=Event.CANCELLED, run_at=None, reason="user", uncharge=False, error=None
     )
 
 

@@ -114,7 +114,8 @@ class Mailboxes:
         """The job's mailbox, a new one if nobody holds one."""
         if len(self.dropped) > SWEEP_AT:
             self._sweep()
-        box = self.find(job_id)
+        reference = self._boxes.get(job_id)
+        box = None if reference is None else reference()
         if box is None:
             box = Mailbox(self, job_id, local=local)
             self._boxes[job_id] = weakref.ref(box)

@@ -158,7 +158,7 @@ class Dispatcher:
                 self._report(run, Released("shutdown"))
                 continue
             self._room[task.executor] -= 1
-            if job.on_probation:
+            if job.crashes and job.on_probation:
                 self._on_probation.add(run)
             if run.timeout is not None:
                 run.timer = self._loop.call_later(run.timeout, self._time_out, run)

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from asyncjobs.records import ErrorRecord, Outcome
 from asyncjobs.rules.limits import ATTEMPT_ROWS_MAX
@@ -142,7 +143,7 @@ async def test_report_after_a_retry_by_hand_is_lost(desk: Desk) -> None:
 
 async def test_report_of_a_job_that_is_gone_is_lost(desk: Desk) -> None:
     run = await desk.start()
-    assert await desk.end(run._replace(seq=run.seq + 1)) == "lost"
+    assert await desk.end(replace(run, seq=run.seq + 1)) == "lost"
     await desk.end(run)
 
 
@@ -173,7 +174,7 @@ async def test_mixed_report_answers_in_order(desk: Desk) -> None:
         desk.move(runs[1], result="1"),
         desk.move(runs[2], Event.SNOOZED),
         desk.move(runs[3], result="1"),
-        desk.move(runs[4]._replace(claim=9)),
+        desk.move(replace(runs[4], claim=9)),
         desk.move(runs[5]),
     ]
     assert await desk.report(*moves) == ["done", "done", "done", "already", "lost", "done"]

@@ -27,7 +27,8 @@ EARLIEST = -(2**63)
 
 # A row of candidates is a job as it will be once claimed: the values of a ``Claimed``.
 SEQ, TASK, QUEUE, CLAIM, CRASHES, RUN_AT, MAX_CRASHES = map(
-    Claimed._fields.index, ("seq", "task", "queue", "claim", "crashes", "run_at", "max_crashes")
+    Claimed.__struct_fields__.index,
+    ("seq", "task", "queue", "claim", "crashes", "run_at", "max_crashes"),
 )
 
 
@@ -198,4 +199,4 @@ def _claim(tx: Transaction, instance: str, selection: _Selection) -> list[Claime
     ):
         for (queue, task), jobs in Counter([(row[QUEUE], row[TASK]) for row in chosen]).items():
             tx.count_move(queue, task, state.value, State.RUNNING.value, jobs)
-    return [Claimed._make(row) for row in rows]
+    return [Claimed(*row) for row in rows]
