@@ -463,8 +463,8 @@ class Dispatcher:
             run.given_up = True
             self._leftovers.add(run)
             log.error(
-                "job %s of task %r did not stop within its grace; it runs on, and counts as "
-                "crashed if the process ends before it", run.job.id, run.job.task,
+                "job %s of task %r did not stop within its grace; it runs on, and is given back "
+                "to the queue once this process has ended", run.job.id, run.job.task,
             )  # fmt: skip
         for executor in self._executors.values():
             await executor.close()

@@ -289,8 +289,7 @@ class Engine:
     async def _stop(self) -> None:
         stubborn = await self.dispatcher.stop(self.settings.grace_seconds)
         self._stubborn = bool(stubborn)
-        if not stubborn:
-            self._note(Leave(self.dispatcher.instance, "stop"))
+        self._note(Leave(self.dispatcher.instance, "stop"))
         self.commit.close()
         await self._written()
         self.mailboxes.fail_all(RunnerClosed("the runner has stopped; the job is safe on disk"))

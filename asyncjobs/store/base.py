@@ -120,7 +120,10 @@ class Delete(Struct, frozen=True):
 
 
 class Rescue(Struct, frozen=True):
-    """Decide the fate of runs whose instance is gone, at most ``limit``. Result: ``Rescued``."""
+    """Decide the fate of runs whose instance is gone, at most ``limit``. Result: ``Rescued``.
+
+    They crashed, or, after a clean stop that could not end them, are released.
+    """
 
     instance: str
     detail: str

@@ -12,7 +12,8 @@ from typing import Any
 
 import msgspec
 
-SETTLING_SECONDS = 0.5
+SETTLING_SECONDS = 2.5
+"""Past the first look at the neighbours, which asks the database once more."""
 
 
 async def no_op() -> None:

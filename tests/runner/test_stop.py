@@ -264,7 +264,7 @@ async def test_blocking_thread_cannot_hang_the_stop_and_is_not_started_twice(
     assert (meanwhile.state, meanwhile.claim) == ("running", 1)
     await until(lambda: not runner_threads())
     (job,) = await jobs_after(tmp_path / "jobs.db")
-    assert (job.state, job.attempt) == ("queued", 0)
+    assert (job.state, job.reason, job.attempt, job.crashes) == ("queued", "shutdown", 0, 0)
     await nothing_left(before, tmp_path)
 
 

@@ -52,6 +52,26 @@ async def test_job_that_crashes_too_often_fails(desk: Desk, max_crashes: int) ->
     assert len(await desk.store.attempts(job_id)) == max_crashes
 
 
+async def test_run_that_a_clean_stop_left_behind_is_given_back_without_a_crash(desk: Desk) -> None:
+    await desk.do(Join("gone", 1, "host"))
+    run = await desk.start("gone")
+    await desk.do(Leave("gone", "stop"))
+    assert await desk.rescue("gone") == (1, [])
+    row = await desk.get(run.id)
+    assert (row.state, row.reason, row.attempt, row.crashes) == ("queued", "shutdown", 0, 0)
+    assert row.claim == run.claim + 1
+    assert await desk.end(run, instance="gone") == "lost"
+
+
+async def test_run_that_may_not_be_repeated_fails_also_after_a_clean_stop(desk: Desk) -> None:
+    await desk.do(Join("gone", 1, "host"))
+    run = await desk.start("gone", max_crashes=1)
+    await desk.do(Leave("gone", "stop"))
+    assert (await desk.rescue("gone")).jobs == 1
+    row = await desk.get(run.id)
+    assert (row.state, row.reason, row.crashes) == ("failed", "crash", 1)
+
+
 async def test_run_that_was_to_be_cancelled_ends_as_cancelled(desk: Desk) -> None:
     run = await desk.start()
     await desk.cancel(run.id, reason="enough")

@@ -257,6 +257,9 @@ INSERT INTO asyncjobs_instances (id, pid, host, started_at) VALUES (?, ?, ?, ?);
 -- leave: notes the end of one.
 UPDATE asyncjobs_instances SET ended_at = ?, ended_by = ? WHERE id = ? AND ended_at IS NULL;
 
+-- stopped: whether an instance ended by a clean stop, which left behind what would not stop.
+SELECT 1 FROM asyncjobs_instances WHERE id = ? AND ended_by = 'stop';
+
 -- cancels_of: which runs of one instance somebody has asked to cancel, and why.
 SELECT seq, claim, cancel_reason FROM asyncjobs_jobs INDEXED BY asyncjobs_running
 WHERE state = 'running' AND instance = ? AND cancel_reason IS NOT NULL;

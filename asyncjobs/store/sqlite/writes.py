@@ -388,15 +388,15 @@ class _Orphan(NamedTuple):
 
 def rescue(tx: Transaction, operation: Rescue) -> Rescued:
     """Decide what becomes of a dead instance's runs."""
-    orphans = _orphans(tx, operation.instance, operation.limit)
+    stopped = bool(tx.fetch("stopped", operation.instance))
     transitions = {
         orphan.seq: decide(
             orphan,
-            Crashed(operation.detail, orphan.crashes, orphan.max_crashes),
+            _fate(operation, orphan, stopped=stopped),
             tx.now,
             cancel_requested=bool(orphan.cancel_requested),
         )
-        for orphan in orphans
+        for orphan in _orphans(tx, operation.instance, operation.limit)
     }
     rows = _move(tx, operation.instance, list(transitions.values()), rise=1)
     ended = []
@@ -405,6 +405,16 @@ def rescue(tx: Transaction, operation: Rescue) -> Rescued:
         if t.state in FINISHED:
             ended.append((job_id, Outcome(task, t.state, t.reason, None, t.error)))
     return Rescued(len(rows), ended)
+
+
+def _fate(operation: Rescue, orphan: _Orphan, *, stopped: bool) -> Crashed | Released:
+    """A run that a clean stop had to leave behind is given back, not charged with a crash.
+
+    Unless a run that was cut off must not be followed by another (``on_crash="fail"``).
+    """
+    if stopped and orphan.max_crashes > 1:
+        return Released("shutdown")
+    return Crashed(operation.detail, orphan.crashes, orphan.max_crashes)
 
 
 def disown(tx: Transaction, operation: Disown) -> int:
