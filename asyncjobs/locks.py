@@ -13,6 +13,8 @@ import os
 import time
 import weakref
 
+CONTENT_MAX = 4_096
+
 _FIRST_PAUSE_SECONDS = 0.000_05
 _LONGEST_PAUSE_SECONDS = 0.001
 
@@ -58,6 +60,15 @@ class FileLock:
     def touch(self) -> None:
         """Set the file's times to now."""
         os.utime(self._descriptor)
+
+    def write(self, text: str) -> None:
+        """Make ``text`` the content of the file, for others to read."""
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, text.encode(), 0)
+
+    def read(self) -> str:
+        """The content of the file."""
+        return os.pread(self._descriptor, CONTENT_MAX, 0).decode("utf-8", "replace")
 
     def still_there(self) -> bool:
         """False when somebody has unlinked the file under us."""

@@ -169,8 +169,10 @@ class Registry:
             raise _unknown(job_id)
         if result.outcome == "requested":
             engine.dispatcher.cancel(result.seq, operation.reason or "")
+            engine.bell.tell_cancels()
         if result.outcome == "cancelled":
             engine.resolver.refresh_one(job_id)
+            engine.bell.tell_ended(job_id)
         return str(result.outcome)
 
     async def retry(self, job_id: str) -> None:
@@ -191,6 +193,7 @@ class Registry:
             raise IllegalMove(f"job {job_id} is {answer}; only finished jobs can be retried")
         engine.mailboxes.forget(job_id)
         engine.dispatcher.wake()
+        engine.bell.tell_jobs()
 
     async def delete(self, job_id: str) -> None:
         """Delete a job with all that hangs on it.
@@ -209,6 +212,7 @@ class Registry:
         if answer == "running":
             raise IllegalMove(f"job {job_id} is running; cancel it and wait for its end")
         engine.mailboxes.deliver(job_id, GONE)
+        engine.bell.tell_ended(job_id)
 
 
 async def _whole(call: Coroutine[Any, Any, T]) -> T:

@@ -251,13 +251,37 @@ class Runner(TaskRegistrar):
             StoreUnavailable: and its children: the place, the file, the version.
             InvalidOption: the annotations of a task cannot be resolved.
         """
+        await self._start(client=False)
+
+    @contextlib.asynccontextmanager
+    async def client(self) -> AsyncIterator[Self]:
+        """The runner without running jobs: ``async with runner.client():``.
+
+        Inside the block this process enqueues, awaits and queries; other processes on the same
+        file run the jobs. It rescues nobody and prunes nothing.
+
+        Raises:
+            RunnerAlreadyStarted, StoreUnavailable, InvalidOption: as :meth:`start`.
+            RunnerFailed: as :meth:`stop`.
+        """
+        await self._start(client=True)
+        try:
+            yield self
+        finally:
+            await self.stop()
+
+    async def _start(self, *, client: bool) -> None:
         if self._engine is not None:
             raise RunnerAlreadyStarted(
                 f"the runner on {self._settings.path} is started already; stop it first, or "
                 "make a second Runner"
             )
         # pyright does not see that a cached property is read like a property.
-        engine = Engine(self._settings, self._tasks)  # pyright: ignore[reportArgumentType]
+        engine = Engine(  # pyright: ignore[reportArgumentType]
+            self._settings,
+            self._tasks,  # pyright: ignore[reportArgumentType]
+            client=client,
+        )
         self._engine = engine
         try:
             for task in self._tasks.values():

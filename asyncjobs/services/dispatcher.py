@@ -29,6 +29,7 @@ from ..running.mailbox import Mailbox, Mailboxes
 from ..states import FINISHED, Event, State
 from ..store.base import Claim, ClaimResult
 from ..store.group_commit import GroupCommit
+from .doorbell import Doorbell
 
 INTERRUPTS_MAX = 5
 """How often a job that swallows cancellation is told to stop before it is left to itself."""
@@ -67,6 +68,7 @@ class Dispatcher:
         instance: str,
         commit: GroupCommit[Run],
         mailboxes: Mailboxes,
+        bell: Doorbell,
         clock: Clock,
         random: Random,
         state: Any,
@@ -84,6 +86,7 @@ class Dispatcher:
         self._queues = queues
         self._commit = commit
         self._mailboxes = mailboxes
+        self._bell = bell
         self._clock = clock
         self._now = clock.now
         self._loop = asyncio.get_running_loop()
@@ -145,6 +148,8 @@ class Dispatcher:
         self._asked = {}
         self._probation_asked = False
         self._waiting = result.waiting
+        if result.waiting or result.parked or result.left:
+            self._bell.tell_jobs()
         for name, jobs in result.parked.items():
             log.warning(
                 "%d due jobs of task %r wait: this runner does not have it; include it, or keep "
@@ -181,6 +186,7 @@ class Dispatcher:
         self._due = True
         self._asked = {}
         self._probation_asked = False
+        self._bell.tell_jobs()
         self._resume()
         self._check_quiet()
 
@@ -255,6 +261,7 @@ class Dispatcher:
         self._check_quiet()
 
     def _deliver(self, run: Run, state: State, t: Transition) -> None:
+        self._bell.tell_ended(run.job.id)
         box = self._mailboxes.find(run.job.id)
         if box is not None:
             reason = run.cancel_reason or t.reason if state is State.CANCELLED else t.reason
@@ -438,7 +445,8 @@ class Dispatcher:
     @property
     def idle(self) -> bool:
         """Nothing runs, nothing is being written, and no due job can be claimed."""
-        return not (self._runs or self._leftovers or self._due) and self._commit.quiet
+        due = self._due and not self.draining
+        return not (self._runs or self._leftovers or due) and self._commit.quiet
 
     async def stop(self, grace: float) -> list[Run]:
         """Let jobs finish for ``grace`` seconds, stop the rest, return those that do not stop.

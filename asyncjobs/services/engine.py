@@ -19,7 +19,7 @@ import anyio
 from msgspec import Struct
 
 from ..clock import Clock
-from ..errors import AsyncJobsError, RunnerClosed, RunnerFailed, RunnerNotStarted
+from ..errors import AsyncJobsError, RunnerClosed, RunnerFailed, RunnerNotStarted, StoreError
 from ..records import Outcome
 from ..running.context import Run, RunnableTask
 from ..running.mailbox import Mailboxes
@@ -28,7 +28,8 @@ from ..store.group_commit import GroupCommit
 from ..store.sqlite.store import MEMORY, SQLiteStore
 from .base import repeat
 from .dispatcher import Dispatcher
-from .instance import Instance, Neighbours, new_instance_id
+from .doorbell import Doorbell, Ring
+from .instance import Instance, Neighbours, make_folder, new_instance_id
 from .pruner import Pruner
 from .rescuer import Rescuer
 from .resolver import Resolver
@@ -63,8 +64,12 @@ class Settings(Struct, frozen=True, kw_only=True):
 class Engine:
     """The live parts of a started runner."""
 
-    def __init__(self, settings: Settings, tasks: Mapping[str, RunnableTask]) -> None:
+    def __init__(
+        self, settings: Settings, tasks: Mapping[str, RunnableTask], *, client: bool = False
+    ) -> None:
         self.settings = settings
+        self.client = client
+        """True when nothing is run here, nobody rescued, nothing pruned."""
         self.store = SQLiteStore(
             settings.path,
             durability=settings.durability,
@@ -72,6 +77,7 @@ class Engine:
             clock=settings.clock,
         )
         self.mailboxes = Mailboxes()
+        self.bell = Doorbell(self._rung)
         self.commit: GroupCommit[Run] = GroupCommit(self.store)
         self.resolver = Resolver(self.store, self.mailboxes)
         self.dispatcher: Dispatcher
@@ -87,6 +93,7 @@ class Engine:
         self._clock_offset = 0.0
         self._stubborn = False
         self._has_company = True
+        self._heeding: asyncio.Task[None] | None = None
 
     # Starting
 
@@ -141,6 +148,9 @@ class Engine:
             dispatcher.on_last_return = lambda: instance.stop(unfinished=True)
         elif instance is not None:
             instance.stop(unfinished=dispatcher is not None and bool(dispatcher.held()))
+        self.bell.close()
+        if self._heeding is not None:
+            await asyncio.wait([self._heeding])
         await self.resolver.close()
         await self.store.close()
 
@@ -148,7 +158,11 @@ class Engine:
         if self.store.path != MEMORY:
             self._instance = Instance(self.store.path, self.settings.lease_seconds)
             self._neighbours = Neighbours(self._instance.folder, self.settings.lease_seconds)
-            self._instance.start(self._lost.set)
+            make_folder(self._instance.folder)
+            self.bell.open(self._instance.id, self._instance.folder)
+            self._instance.start(self._lost.set, self.bell.address)
+            self._meet_neighbours()
+            self.bell.tell_hello()
         self.dispatcher = self._new_dispatcher()
         self.commit.serve(self.dispatcher)
 
@@ -161,6 +175,7 @@ class Engine:
             instance=self._instance.id if self._instance else new_instance_id(),
             commit=self.commit,
             mailboxes=self.mailboxes,
+            bell=self.bell,
             clock=settings.clock,
             random=settings.random,
             state=settings.state,
@@ -185,13 +200,14 @@ class Engine:
         async with anyio.create_task_group() as group:
             group.start_soon(self.commit.run, name="asyncjobs-commit")
             await self.commit.execute(self._join())
-            await rescuer.rescue_at_start()
-            self.dispatcher.draining = False
-            self.dispatcher.wake()
+            if not self.client:
+                await rescuer.rescue_at_start()
+                self.dispatcher.draining = False
+                self.dispatcher.wake()
+                group.start_soon(repeat, pruner.prune, PRUNE_SECONDS)
             self._clock_offset = self._measure_clock()
             group.start_soon(self._renew_when_lost, name="asyncjobs-renew")
             group.start_soon(repeat, self._tick, TICK_SECONDS)
-            group.start_soon(repeat, pruner.prune, PRUNE_SECONDS)
             self.commit.open = True
             self._ready.set()
             await self._stopping.wait()
@@ -208,15 +224,16 @@ class Engine:
     # Once a second
 
     async def _tick(self) -> None:
-        await self._rescuer.rescue()
+        self._meet_neighbours()
+        if not self.client:
+            await self._rescuer.rescue()
         offset = self._measure_clock()
         stepped = abs(offset - self._clock_offset) > CLOCK_STEP_SECONDS
         self._clock_offset = offset
         if stepped or await self._changed_elsewhere():
             self.dispatcher.wake()
             self.resolver.refresh()
-            for run in await self.store.cancels_of(self.dispatcher.instance):
-                self.dispatcher.cancel_from_elsewhere(*run)
+            await self._heed_cancels()
 
     def _measure_clock(self) -> float:
         """Wall clock against monotonic clock: it moves only when the wall clock is stepped."""
@@ -234,7 +251,38 @@ class Engine:
     def _rescued(self, ended: list[tuple[str, Outcome]]) -> None:
         for job_id, outcome in ended:
             self.mailboxes.deliver(job_id, outcome)
+            self.bell.tell_ended(job_id)
+        self.bell.tell_jobs()
         self.dispatcher.wake()
+
+    # Other processes
+
+    def _meet_neighbours(self) -> None:
+        if self._neighbours is not None and self._instance is not None:
+            self.bell.meet(self._neighbours.bells(but=self._instance.id))
+
+    def _rung(self, ring: Ring) -> None:
+        """Another process has written something that may matter here."""
+        if ring.hello:
+            self._meet_neighbours()
+        if ring.jobs:
+            self.dispatcher.wake()
+        if ring.everything:
+            self.resolver.refresh()
+        for job_id in ring.ended:
+            self.resolver.refresh_one(job_id)
+        if ring.cancels and self._heeding is None:
+            self._heeding = asyncio.get_running_loop().create_task(self._heed_cancels())
+            self._heeding.add_done_callback(self._heeded)
+
+    def _heeded(self, task: asyncio.Task[None]) -> None:
+        self._heeding = None
+        if not task.cancelled() and isinstance(task.exception(), StoreError):
+            log.warning("cancellations from elsewhere are looked for again: %s", task.exception())
+
+    async def _heed_cancels(self) -> None:
+        for run in await self.store.cancels_of(self.dispatcher.instance):
+            self.dispatcher.cancel_from_elsewhere(*run)
 
     async def _renew_when_lost(self) -> None:
         """Others took us for dead and rescued our jobs: go on as a new instance.
@@ -253,7 +301,8 @@ class Engine:
         self._rescuer.abandon(former.id)
         self.dispatcher.disown_all()
         self._instance = Instance(self.store.path, self.settings.lease_seconds)
-        self._instance.start(self._lost.set)
+        self._instance.start(self._lost.set, self.bell.address)
+        self.bell.tell_hello()
         self.dispatcher.instance = self._instance.id
         self._note(self._join())
         self.dispatcher.wake()

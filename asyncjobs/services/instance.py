@@ -13,7 +13,8 @@ import threading
 from collections.abc import Callable, Iterator
 
 from ..errors import StoreUnavailable
-from ..locks import FileLock
+from ..locks import CONTENT_MAX, FileLock
+from .doorbell import remove_bell
 
 LEASE_SECONDS = 30.0
 RENEWALS_PER_LEASE = 6
@@ -36,23 +37,22 @@ class Instance:
         self._ended = threading.Event()
         self._keeper: threading.Thread | None = None
 
-    def start(self, on_lost: Callable[[], None]) -> None:
+    def start(self, on_lost: Callable[[], None], bell: str = "") -> None:
         """Put up the file and keep its lease; ``on_lost`` is called when somebody took it away.
+
+        The file says where this process can be rung.
 
         Raises:
             StoreUnavailable: the folder cannot be made.
         """
         try:
-            os.makedirs(self.folder, mode=0o700, exist_ok=True)
             # Locked under a name that no rescuer looks at, so that nobody sees it unlocked.
             lock = FileLock(os.path.join(self.folder, f".{self.id}"))
             lock.try_acquire()
+            lock.write(bell)
             lock.rename(os.path.join(self.folder, self.id + SUFFIX))
         except OSError as error:
-            raise StoreUnavailable(
-                f"cannot put up a file in {self.folder}: {error.strerror}; the directory of the "
-                "database must be writable"
-            ) from error
+            raise _no_place(self.folder, error) from error
         self._lock = lock
         loop = asyncio.get_running_loop()
         self._keeper = threading.Thread(
@@ -84,8 +84,27 @@ class Instance:
             self._lock.unlink()
 
 
+def make_folder(folder: str) -> None:
+    """Where the instances of a database put up their files.
+
+    Raises:
+        StoreUnavailable: it cannot be made.
+    """
+    try:
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise _no_place(folder, error) from error
+
+
+def _no_place(folder: str, error: OSError) -> StoreUnavailable:
+    return StoreUnavailable(
+        f"cannot put up a file in {folder}: {error.strerror}; the directory of the database must "
+        "be writable"
+    )
+
+
 class Neighbours:
-    """The other instances of a database: who is dead, judged by their files."""
+    """The other instances of a database: who is there, and who is dead, judged by their files."""
 
     def __init__(self, folder: str, lease_seconds: float) -> None:
         self._folder = folder
@@ -95,10 +114,29 @@ class Neighbours:
 
         Wall clocks step; only a stamp that does not change for a whole lease means a stopped
         process."""
+        self._bells: dict[str, str] = {}
+        """Instance to where it can be rung."""
 
     def any(self, but: str) -> bool:
         """Whether there are files of others."""
         return any(instance != but for instance in self._listed())
+
+    def bells(self, but: str) -> dict[str, str]:
+        """Where the others can be rung, by instance; those without a bell are left out."""
+        bells = {}
+        for instance in self._listed():
+            if instance == but:
+                continue
+            address = self._bells.get(instance)
+            if address is None:
+                try:
+                    with open(self._path(instance), encoding="utf-8") as file:
+                        address = file.read(CONTENT_MAX)
+                except OSError:
+                    continue
+            bells[instance] = address
+        self._bells = bells
+        return {instance: address for instance, address in bells.items() if address}
 
     def dead(self, monotonic: float, but: str) -> Iterator[tuple[str, FileLock | None]]:
         """Each dead instance, with its lock if it could be had; hold it while rescuing."""
@@ -119,6 +157,11 @@ class Neighbours:
                 self._seen[instance] = (stamp, monotonic)
             elif monotonic - self._seen[instance][1] > self._lease_seconds:
                 yield instance, None
+
+    def bury(self, lock: FileLock) -> None:
+        """Remove what a dead instance has left, while holding its lock."""
+        remove_bell(lock.read())
+        lock.unlink()
 
     def exists(self, instance: str) -> bool:
         """Whether the instance's file is there."""

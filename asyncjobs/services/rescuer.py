@@ -62,7 +62,7 @@ class Rescuer:
             try:
                 if lock is not None:
                     await self._rescue(instance, "its process died")
-                    lock.unlink()
+                    self._neighbours.bury(lock)
                 else:
                     await self._rescue(instance, "its process was stopped for longer than a lease")
                     self._neighbours.remove(instance)

@@ -72,6 +72,8 @@ class ClaimResult(NamedTuple):
     """When the next delayed job falls due; only known when the claim saw all that is due."""
     parked: Mapping[str, int] = {}
     """Due jobs of tasks that nobody here knows, set aside: how many, by task."""
+    left: bool = False
+    """True when jobs were enqueued with the claim that it did not take: others may."""
 
 
 class InsertAndClaim(Struct, frozen=True):

@@ -300,6 +300,8 @@ class GroupCommit(Generic[RunT]):
             inserted, claimed = next(answers)
         elif batch.inserts:
             inserted = next(answers)
+            if self._source is not None:
+                self._source.missed()
         elif batch.claim is not None:
             claimed = next(answers)
         for (_, future), accepted in zip(batch.inserts, inserted, strict=True):

@@ -60,7 +60,7 @@ def insert_and_claim(
     if (next_run_at is not None and next_run_at <= tx.now) or not _all_start(fresh, wanted):
         if fresh:
             _insert_rows(tx, fresh)
-        return accepted, claim(tx, wanted)
+        return accepted, claim(tx, wanted)._replace(left=_others_may_start(fresh, wanted))
     claimed = _insert_rows(tx, fresh, wanted.instance) if fresh else []
     return accepted, ClaimResult(claimed, frozenset(), next_run_at)
 
@@ -78,6 +78,16 @@ def _all_start(jobs: Sequence[NewJob[Any]], wanted: Claim) -> bool:
             return False
         room[executor] -= 1
     return True
+
+
+def _others_may_start(jobs: Sequence[NewJob[Any]], wanted: Claim) -> bool:
+    """Whether some of these are not for this claim alone: due later, or of other queues."""
+    return any(
+        job.run_at is not None
+        or job.delay
+        or (wanted.queues is not None and job.queue not in wanted.queues)
+        for job in jobs
+    )
 
 
 def _sort_out(

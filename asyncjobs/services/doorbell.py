@@ -1,0 +1,182 @@
+"""The doorbell: processes on one file tell each other at once what they have written.
+
+Each has a unix datagram socket, whose address stands in its lock file. A ring is a hint and never
+the truth: it may be lost when the other's queue is full, so whoever hears it asks the database, and
+behind it stands the look at ``PRAGMA data_version`` once a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import os
+import socket
+import tempfile
+from collections.abc import Callable, Mapping
+
+import msgspec
+from msgspec import Struct
+
+PREFIX, SUFFIX = "asyncjobs-", ".bell"
+RECEIVE_MAX = 262_144
+RINGS_A_PASS = 64
+"""Rings that are read before others in the event loop have their turn."""
+
+log = logging.getLogger("asyncjobs")
+
+
+class Ring(Struct, frozen=True, array_like=True):
+    """What one process tells the others."""
+
+    hello: bool = False
+    """It has come, and wants to be rung too."""
+    jobs: bool = False
+    """It has written jobs that it does not run itself."""
+    cancels: bool = False
+    """It has asked for the cancellation of jobs that run elsewhere."""
+    everything: bool = False
+    """An earlier ring was lost, or this one too long: look at all that matters to you."""
+    ended: list[str] = []
+    """Ids of jobs that ended."""
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Ring).decode
+
+
+class Doorbell:
+    """The own bell of this process, and how to ring the others'. Silent until opened."""
+
+    def __init__(self, on_ring: Callable[[Ring], None]) -> None:
+        self._on_ring = on_ring
+        self._loop = asyncio.get_running_loop()
+        self._others: Mapping[str, str] = {}
+        self._missed: set[str] = set()
+        """Addresses that did not take the last ring."""
+        self._hello = False
+        self._jobs = False
+        self._cancels = False
+        self._ended: list[str] = []
+        self._sending: asyncio.Handle | None = None
+        self._socket: socket.socket | None = None
+        self.address = ""
+        """Where this process can be rung."""
+
+    def open(self, instance: str, folder: str) -> None:
+        """Listen, beside the lock files or where temporary files go.
+
+        Where neither has room for a socket the others are heard once a second.
+        """
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.setblocking(False)
+        for place in (folder, tempfile.gettempdir()):
+            address = os.path.join(place, f"{PREFIX}{instance}{SUFFIX}")
+            # A file system without sockets, or a path that is too long for one.
+            with contextlib.suppress(OSError):
+                self._socket.bind(address)
+                os.chmod(address, 0o600)
+                self.address = address
+                self._loop.add_reader(self._socket.fileno(), self._hear)
+                return
+        log.warning("no place for a socket in %s: other processes are heard once a second", folder)
+
+    def close(self) -> None:
+        """Tell what is left to tell, and listen no more."""
+        if self._sending is not None:
+            self._sending.cancel()
+            self._send()
+        if self._socket is None:
+            return
+        if self.address:
+            self._loop.remove_reader(self._socket.fileno())
+            remove_bell(self.address)
+        self._socket.close()
+        self._socket = None
+
+    def meet(self, others: Mapping[str, str]) -> None:
+        """Who is there now: instance to address."""
+        self._others = others
+        self._missed &= set(others.values())
+
+    # Telling. What is told in one pass of the event loop goes in one datagram.
+
+    def tell_hello(self) -> None:
+        """Say that this process is there."""
+        self._hello = True
+        self._soon()
+
+    def tell_jobs(self) -> None:
+        """Say that jobs were written for whoever has room."""
+        if self._others and not self._jobs:
+            self._jobs = True
+            self._soon()
+
+    def tell_cancels(self) -> None:
+        """Say that somebody else is to cancel a job that it runs."""
+        if self._others:
+            self._cancels = True
+            self._soon()
+
+    def tell_ended(self, job_id: str) -> None:
+        """Say that a job has ended."""
+        if self._others:
+            self._ended.append(job_id)
+            self._soon()
+
+    def _soon(self) -> None:
+        if self._sending is None:
+            self._sending = self._loop.call_soon(self._send)
+
+    def _send(self) -> None:
+        self._sending = None
+        if self._socket is None:
+            return
+        ring = Ring(self._hello, self._jobs, self._cancels, False, self._ended)
+        self._hello = self._jobs = self._cancels = False
+        self._ended = []
+        encoded = _encode(ring)
+        everything = _encode(Ring(ring.hello, True, True, True))
+        for address in self._others.values():
+            if address in self._missed:
+                self._ring(self._socket, address, everything, everything)
+            else:
+                self._ring(self._socket, address, encoded, everything)
+
+    def _ring(self, own: socket.socket, address: str, encoded: bytes, everything: bytes) -> None:
+        try:
+            own.sendto(encoded, address)
+        except OSError as error:
+            if error.errno in (errno.EMSGSIZE, errno.ENOBUFS) and encoded is not everything:
+                self._ring(own, address, everything, everything)
+            else:
+                # Its queue is full, or it is gone: the rescuer will see to that.
+                self._missed.add(address)
+        else:
+            self._missed.discard(address)
+
+    # Hearing
+
+    def _hear(self) -> None:
+        for _ in range(RINGS_A_PASS):
+            if self._socket is None:  # closed by what was heard
+                return
+            try:
+                encoded = self._socket.recv(RECEIVE_MAX)
+            except (BlockingIOError, InterruptedError):
+                return
+            try:
+                ring = _decode(encoded)
+            except msgspec.DecodeError:
+                log.warning("the doorbell got %d bytes that are no ring", len(encoded))
+                continue
+            self._on_ring(ring)
+
+
+def remove_bell(address: str) -> None:
+    """Remove the socket of a process that is gone. Nothing else, whatever its lock file says."""
+    name = os.path.basename(address)
+    if name.startswith(PREFIX) and name.endswith(SUFFIX):
+        with contextlib.suppress(OSError):
+            os.unlink(address)
