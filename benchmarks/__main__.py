@@ -21,6 +21,7 @@ NAMES = (
     "memory",
     "idle",
     "recovery",
+    "processes",
     "startup",
 )
 

@@ -9,7 +9,9 @@ import pytest
 from benchmarks.__main__ import NAMES, main
 from benchmarks.harness import Bar, Row, percentile
 
-FAST = [name for name in NAMES if name not in ("memory", "idle", "recovery", "startup")]
+FAST = [
+    name for name in NAMES if name not in ("memory", "idle", "recovery", "processes", "startup")
+]
 WITH_CHILDREN = [name for name in NAMES if name not in FAST]
 
 
