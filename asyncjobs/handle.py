@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Generator
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from .clock import to_seconds
 from .errors import (
@@ -137,8 +137,8 @@ class JobHandle(Generic[R]):
 
     def _value(self, outcome: Outcome) -> R:
         if outcome.state is State.COMPLETED:
-            value: R = self._decode(outcome)
-            return value
+            value: Any = None if outcome.result is None else self._decode(outcome)
+            return cast("R", value)
         raise error_of(self.id, outcome) from self._box.cause
 
     async def _wait(self, box: Mailbox) -> Outcome:
@@ -153,8 +153,7 @@ class JobHandle(Generic[R]):
         return await box
 
     def _decode(self, outcome: Outcome) -> Any:
-        if outcome.result is None:
-            return None
+        assert outcome.result is not None
         task = self._runner.tasks.get(outcome.task)
         if task is None:
             return decode_plain(outcome.result)

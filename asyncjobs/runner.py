@@ -166,6 +166,8 @@ class Runner(TaskRegistrar):
         self._check_task(job)
         box = engine.mailboxes.open(job.id, local=True)
         accepted = await engine.commit.enqueue(job)
+        if accepted is None and box.outcome is None:
+            return JobHandle(self, job.id, box)
         return self._handle_of(job, box, accepted)
 
     async def enqueue_many(self, jobs: Iterable[NewJob[R]]) -> list[JobHandle[R]]:

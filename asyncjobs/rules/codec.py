@@ -42,6 +42,7 @@ class TaskCodec:
         self._strict = self._arguments_decoder(forbid_unknown_fields=True)
         self._stored = self._arguments_decoder(forbid_unknown_fields=False)
         self._names = tuple(self.signature.types)
+        self._needs_nothing = not self._names
         self._result = _decoder(self.signature.returns, task, "the return annotation")
         self._takes_none = _allows_none(self._result)
 
@@ -98,7 +99,7 @@ class TaskCodec:
             InvalidArguments: the task's signature has changed since and they no longer fit.
         """
         if stored is None:
-            return self.signature.call_arguments({})
+            return ([], {}) if self._needs_nothing else self.signature.call_arguments({})
         try:
             model = self._stored.decode(stored)
         except (msgspec.ValidationError, RecursionError) as error:

@@ -45,9 +45,21 @@ class StoredOptions(msgspec.Struct, omit_defaults=True):
 _read_options = msgspec.json.Decoder(StoredOptions).decode
 
 
-class Run:
-    """One claimed job while this process runs it."""
+class Run(msgspec.Struct, eq=False):
+    """One claimed job while this process runs it.
 
+    A Struct because its fields are read a dozen times a job: CPython 3.11 looks up attributes
+    that only the class has the slow way.
+    """
+
+    job: Claimed
+    task: RunnableTask
+    host: Any
+    """The dispatcher: lends slots, and knows the runner's state."""
+    instance: str
+    timeout: float | None
+    """Seconds for this attempt."""
+    retry: RetryPolicy
     asyncio_task: asyncio.Task[None] | None = None
     timer: asyncio.TimerHandle | None = None
     """Until its time is up."""
@@ -55,30 +67,26 @@ class Run:
     """Until it is told again to stop."""
     stop_reason: str | None = None
     """Why it was told to stop: ``timeout``, ``user`` or ``shutdown``."""
-    given_up = False
+    given_up: bool = False
     """True once its outcome is decided although it still runs."""
-    cancel_reason = ""
+    cancel_reason: str = ""
     """What the user gave as the reason."""
-    ended = False
+    ended: bool = False
     """True once its code has returned."""
-    lending = 0
+    lending: int = 0
     """How many awaits of other jobs its slot is lent for."""
     cause: BaseException | None = None
     """What it raised."""
 
-    def __init__(self, job: Claimed, task: RunnableTask, host: Any) -> None:
-        self.job = job
-        self.task = task
-        self.host = host
-        """The dispatcher: lends slots, and knows the runner's state."""
-        self.instance: str = host.instance
-        if job.options is None:
-            self.timeout = task.timeout
-            self.retry = task.retry
-        else:
+    @classmethod
+    def of(cls, job: Claimed, task: RunnableTask, host: Any) -> Run:
+        """The run of ``job``, with its own options in place of its task's."""
+        timeout, retry = task.timeout, task.retry
+        if job.options is not None:
             options = _read_options(job.options)
-            self.timeout = options.timeout if options.timeout is not None else task.timeout
-            self.retry = options.retry or task.retry
+            timeout = options.timeout if options.timeout is not None else timeout
+            retry = options.retry or retry
+        return cls(job, task, host, host.instance, timeout, retry)
 
     def __repr__(self) -> str:
         return f"<Run of job {self.job.id}, task {self.task.name!r}>"

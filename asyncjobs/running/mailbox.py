@@ -52,8 +52,10 @@ class Mailbox:
 
         Its own, since a retry by hand may empty the mailbox before the waiter's turn comes.
         """
-        self.boxes.check_loop()
-        future: asyncio.Future[Outcome] = self.boxes.loop.create_future()
+        boxes = self.boxes
+        if asyncio.get_running_loop() is not boxes.loop:
+            boxes.check_loop()
+        future: asyncio.Future[Outcome] = boxes.loop.create_future()
         if isinstance(self.waiters, list):
             self.waiters.append(future)
         else:

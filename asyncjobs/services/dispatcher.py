@@ -11,7 +11,7 @@ import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from contextvars import Context, copy_context
+from contextvars import copy_context
 from random import Random
 from typing import Any
 
@@ -90,7 +90,8 @@ class Dispatcher:
         self._clock = clock
         self._now = clock.now
         self._loop = asyncio.get_running_loop()
-        self._context = copy_context()
+        self.context = copy_context()
+        """In which the runner was started; each job runs in a fresh copy of it."""
         self._executors: dict[str, Executor] = {
             executor.name: executor for executor in (CoroutineExecutor(self), ThreadExecutor(self))
         }
@@ -157,7 +158,7 @@ class Dispatcher:
             )  # fmt: skip
         for job in result.jobs:
             task = self._tasks[job.task]
-            self._runs[job.seq] = run = Run(job, task, self)
+            self._runs[job.seq] = run = Run.of(job, task, self)
             if self.draining:
                 run.ended = True  # else it counts as code of ours that does not stop
                 self._report(run, Released("shutdown"))
@@ -190,10 +191,6 @@ class Dispatcher:
         self._resume()
         self._check_quiet()
 
-    def new_context(self) -> Context:
-        """A fresh copy of the context in which the runner was started."""
-        return self._context.copy()
-
     # Ending
 
     def ended(self, run: Run, happened: Happened) -> None:
@@ -207,7 +204,8 @@ class Dispatcher:
         else:
             self._report(run, happened)
         run.ended = True
-        self._leave_probation(run)
+        if run.job.crashes:
+            self._leave_probation(run)
         # The task's context holds the run: a circle, which would leave eight objects a job to the
         # garbage collector, and the collector with a tenth of the time.
         run.asyncio_task = None
@@ -261,7 +259,8 @@ class Dispatcher:
         self._check_quiet()
 
     def _deliver(self, run: Run, state: State, t: Transition) -> None:
-        self._bell.tell_ended(run.job.id)
+        if self._bell.others:
+            self._bell.tell_ended(run.job.id)
         box = self._mailboxes.find(run.job.id)
         if box is not None:
             reason = run.cancel_reason or t.reason if state is State.CANCELLED else t.reason

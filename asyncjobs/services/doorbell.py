@@ -52,7 +52,8 @@ class Doorbell:
     def __init__(self, on_ring: Callable[[Ring], None]) -> None:
         self._on_ring = on_ring
         self._loop = asyncio.get_running_loop()
-        self._others: Mapping[str, str] = {}
+        self.others: Mapping[str, str] = {}
+        """Who is there besides this process: instance to address."""
         self._missed: set[str] = set()
         """Addresses that did not take the last ring."""
         self._hello = False
@@ -97,7 +98,7 @@ class Doorbell:
 
     def meet(self, others: Mapping[str, str]) -> None:
         """Who is there now: instance to address."""
-        self._others = others
+        self.others = others
         self._missed &= set(others.values())
 
     # Telling. What is told in one pass of the event loop goes in one datagram.
@@ -109,19 +110,19 @@ class Doorbell:
 
     def tell_jobs(self) -> None:
         """Say that jobs were written for whoever has room."""
-        if self._others and not self._jobs:
+        if self.others and not self._jobs:
             self._jobs = True
             self._soon()
 
     def tell_cancels(self) -> None:
         """Say that somebody else is to cancel a job that it runs."""
-        if self._others:
+        if self.others:
             self._cancels = True
             self._soon()
 
     def tell_ended(self, job_id: str) -> None:
         """Say that a job has ended."""
-        if self._others:
+        if self.others:
             self._ended.append(job_id)
             self._soon()
 
@@ -138,7 +139,7 @@ class Doorbell:
         self._ended = []
         encoded = _encode(ring)
         everything = _encode(Ring(ring.hello, True, True, True))
-        for address in self._others.values():
+        for address in self.others.values():
             if address in self._missed:
                 self._ring(self._socket, address, everything, everything)
             else:

@@ -271,7 +271,11 @@ class GroupCommit(Generic[RunT]):
         batch: Batch[RunT] = Batch()
         self._look = False
         rows, room = FLUSH_ROWS_MAX, FLUSH_BYTES_MAX
-        count, room = fitting([weight_of(t) for t, _ in self._reports], rows, room)
+        weights = [
+            weight_of(t) if t.result is not None or t.error is not None else 0
+            for t, _ in self._reports
+        ]
+        count, room = fitting(weights, rows, room)
         batch.reports, self._reports = self._reports[:count], self._reports[count:]
         rows -= count
         batch.operations, self._operations = self._operations[:rows], self._operations[rows:]

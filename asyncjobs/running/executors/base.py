@@ -34,13 +34,11 @@ class Setting(Protocol):
     """What executors share."""
 
     random: Random
+    context: Context
+    """In which the runner was started; each job runs in a fresh copy of it."""
 
     def ended(self, run: Run, happened: Happened) -> None:
         """To be told once per run, in the event loop, when its code is no longer running."""
-        ...
-
-    def new_context(self) -> Context:
-        """A fresh copy of the context in which the runner was started."""
         ...
 
 

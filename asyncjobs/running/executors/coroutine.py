@@ -26,7 +26,7 @@ class CoroutineExecutor:
             self._execute(run),
             loop=self._loop,
             name=run.task.name,
-            context=self._setting.new_context(),
+            context=self._setting.context.copy(),
         )
 
     def interrupt(self, run: Run) -> None:

@@ -46,7 +46,7 @@ class ThreadExecutor:
             )
             self._threads.add(thread)
             thread.start()
-        self._queue.put((run, self._setting.new_context()))
+        self._queue.put((run, self._setting.context.copy()))
 
     def interrupt(self, run: Run) -> None:
         """Nothing can be done: the job sees ``stop_requested`` when it looks."""

@@ -56,18 +56,21 @@ def insert_and_claim(
     """Enqueue, and start what can be started: directly when nothing else is due."""
     accepted, fresh = _sort_out(tx, operation.insert)
     wanted = operation.claim
-    next_run_at = first_due(tx, wanted)
-    if (next_run_at is not None and next_run_at <= tx.now) or not _all_start(fresh, wanted):
-        if fresh:
-            _insert_rows(tx, fresh)
-        return accepted, claim(tx, wanted)._replace(left=_others_may_start(fresh, wanted))
-    claimed = _insert_rows(tx, fresh, wanted.instance) if fresh else []
-    return accepted, ClaimResult(claimed, frozenset(), next_run_at)
+    if _all_start(fresh, wanted):
+        next_run_at = first_due(tx, wanted)
+        if next_run_at is None or next_run_at > tx.now:
+            claimed = _insert_rows(tx, fresh, wanted.instance) if fresh else []
+            return accepted, ClaimResult(claimed, frozenset(), next_run_at)
+    if fresh:
+        _insert_rows(tx, fresh)
+    return accepted, claim(tx, wanted)._replace(left=_others_may_start(fresh, wanted))
 
 
 def _all_start(jobs: Sequence[NewJob[Any]], wanted: Claim) -> bool:
     """Whether every one of these could be claimed at once, in the order given."""
     room = dict(wanted.room)
+    if len(jobs) > sum(room.values()):
+        return False
     for job in jobs:
         executor = wanted.tasks.get(job.task)
         if executor is None or room.get(executor, 0) <= 0 or job.priority != jobs[0].priority:
