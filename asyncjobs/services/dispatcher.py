@@ -444,8 +444,7 @@ class Dispatcher:
     @property
     def idle(self) -> bool:
         """Nothing runs, nothing is being written, and no due job can be claimed."""
-        due = self._due and not self.draining
-        return not (self._runs or self._leftovers or due) and self._commit.quiet
+        return not (self._runs or self._leftovers or self._due) and self._commit.quiet
 
     async def stop(self, grace: float) -> list[Run]:
         """Let jobs finish for ``grace`` seconds, stop the rest, return those that do not stop.

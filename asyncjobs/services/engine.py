@@ -382,8 +382,8 @@ class Engine:
         return failed
 
     async def idle(self) -> None:
-        """Return once nothing runs, is due, or waits to be written."""
-        while not self.dispatcher.idle:
+        """Return once nothing runs, is due, or waits to be written here."""
+        while not (self.commit.quiet if self.client else self.dispatcher.idle):
             self.check_open()
             await self.commit.flushed()
 
