@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .errors import JobTimedOut as JobTimedOut
     from .errors import KeyConflict as KeyConflict
     from .errors import NewerSchema as NewerSchema
+    from .errors import ResourceFailed as ResourceFailed
     from .errors import ResultGone as ResultGone
     from .errors import RetryLater as RetryLater
     from .errors import RunnerAlreadyStarted as RunnerAlreadyStarted
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from .running.context import JobContext as JobContext
     from .running.context import JobStopped as JobStopped
     from .running.context import current_job as current_job
+    from .running.resources import Resource as Resource
     from .states import State as State
     from .tasks import Task as Task
     from .tasks import Tasks as Tasks
@@ -62,9 +64,9 @@ _HOMES = {
     "errors": (
         "ArgumentsTooLarge AsyncJobsError Cancel Fail ForeignDatabase IllegalMove "
         "InvalidArguments InvalidOption InvalidResult JobCancelled JobCrashed JobError JobExpired "
-        "JobFailed JobSignal JobTimedOut KeyConflict NewerSchema ResultGone RetryLater "
-        "RunnerAlreadyStarted RunnerClosed RunnerFailed RunnerNotStarted SQLiteTooOld Snooze "
-        "StoreBusy StoreError StoreFull StoreUnavailable TaskExists UnknownJob UnknownTask "
+        "JobFailed JobSignal JobTimedOut KeyConflict NewerSchema ResourceFailed ResultGone "
+        "RetryLater RunnerAlreadyStarted RunnerClosed RunnerFailed RunnerNotStarted SQLiteTooOld "
+        "Snooze StoreBusy StoreError StoreFull StoreUnavailable TaskExists UnknownJob UnknownTask "
         "WrongEventLoop"
     ),
     "clock": "Clock",
@@ -74,6 +76,7 @@ _HOMES = {
     "rules.retry": "Retry",
     "runner": "Runner",
     "running.context": "JobContext JobStopped current_job",
+    "running.resources": "Resource",
     "states": "State",
     "tasks": "Task Tasks",
 }

@@ -14,6 +14,7 @@ AsyncJobsError
 │   └── RunnerClosed         it was started once, and has stopped
 ├── RunnerAlreadyStarted
 ├── RunnerFailed             the runner's own task died; carries the cause
+├── ResourceFailed           a resource's setup raised, or it ended too early; carries the cause
 ├── WrongEventLoop           the runner lives in another event loop than the caller
 ├── StoreError               the database, not the job
 │   ├── StoreUnavailable     it cannot be opened: place, rights, not a database, foreign
@@ -58,6 +59,7 @@ __all__ = [
     "JobTimedOut",
     "KeyConflict",
     "NewerSchema",
+    "ResourceFailed",
     "ResultGone",
     "RetryLater",
     "RunnerAlreadyStarted",
@@ -152,6 +154,13 @@ class RunnerAlreadyStarted(AsyncJobsError, RuntimeError):
 
 class RunnerFailed(AsyncJobsError, RuntimeError):
     """The runner's own task died. ``__cause__`` says of what. Accepted jobs are safe on disk."""
+
+
+class ResourceFailed(AsyncJobsError, RuntimeError):
+    """A resource could not be set up, or has ended while the runner ran on.
+
+    ``__cause__`` is what its function raised.
+    """
 
 
 class WrongEventLoop(AsyncJobsError, RuntimeError):

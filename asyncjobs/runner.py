@@ -34,6 +34,7 @@ from .rules.limits import (
     check_text,
 )
 from .running.mailbox import Mailbox
+from .running.resources import Resource
 from .services.dispatcher import Tally
 from .services.engine import Engine, Settings
 from .services.instance import LEASE_SECONDS
@@ -125,18 +126,20 @@ class Runner(TaskRegistrar):
         return MappingProxyType(self._tasks)
 
     def include(self, tasks: Tasks | Task[Any, Any]) -> None:
-        """Add the tasks of a module, or one task.
+        """Add the tasks and resources of a module, or one task.
 
         Raises:
             TaskExists: another task has one of the names; none is added.
-            InvalidOption: it is no Tasks and no task; or the runner is running, and an annotation
-                cannot be resolved.
+            InvalidOption: it is no Tasks and no task; or the runner is running, and there is a
+                resource that it does not have, or an annotation that cannot be resolved.
         """
         if not isinstance(tasks, (Task, Tasks)):
             raise InvalidOption(f"include takes Tasks or one task, got {type(tasks).__name__}")
         some = [tasks] if isinstance(tasks, Task) else list(tasks)
         for task in some:
             self._check_name(task)
+        for resource in tasks.resources if isinstance(tasks, Tasks) else ():
+            self._add_resource(resource)
         for task in some:
             self._add_task(task)
 
@@ -149,6 +152,14 @@ class Runner(TaskRegistrar):
             self._engine.dispatcher.learn(task)  # pyright: ignore[reportArgumentType]
         super()._add_task(task)
         task.join(self)
+
+    def _add_resource(self, resource: Resource[Any]) -> None:
+        if self._engine is not None and resource not in self._resources:
+            raise InvalidOption(
+                f"{resource!r} comes too late: resources are set up when the runner starts; "
+                "declare or include it before that"
+            )
+        super()._add_resource(resource)
 
     # Enqueueing
 
@@ -246,12 +257,13 @@ class Runner(TaskRegistrar):
         await self.stop()
 
     async def start(self) -> None:
-        """Open the database, take over what a crash left behind, begin to run jobs.
+        """Open the database, set up the resources, take over what a crash left, run jobs.
 
         Raises:
             RunnerAlreadyStarted: it is running.
             StoreUnavailable: and its children: the place, the file, the version.
             InvalidOption: the annotations of a task cannot be resolved.
+            ResourceFailed: the setup of a resource raised; those before it are torn down again.
         """
         await self._start(client=False)
 
@@ -260,7 +272,7 @@ class Runner(TaskRegistrar):
         """The runner without running jobs: ``async with runner.client():``.
 
         Inside the block this process enqueues, awaits and queries; other processes on the same
-        file run the jobs. It rescues nobody and prunes nothing.
+        file run the jobs. It rescues nobody, prunes nothing and sets up no resources.
 
         Raises:
             RunnerAlreadyStarted, StoreUnavailable, InvalidOption: as :meth:`start`.
@@ -279,9 +291,10 @@ class Runner(TaskRegistrar):
                 "make a second Runner"
             )
         # pyright does not see that a cached property is read like a property.
-        engine = Engine(  # pyright: ignore[reportArgumentType]
+        engine = Engine(
             self._settings,
             self._tasks,  # pyright: ignore[reportArgumentType]
+            () if client else self._resources,
             client=client,
         )
         self._engine = engine
@@ -299,7 +312,8 @@ class Runner(TaskRegistrar):
 
         Nothing more is claimed; what is given back to the queue is not charged with an attempt.
 
-        Ends within ``grace`` + 2 seconds whatever the jobs do, also when it is cancelled.
+        Then the resources are torn down. Ends within ``grace`` + 2 seconds whatever the jobs do,
+        also when it is cancelled; a resource whose teardown hangs adds 5.5 seconds.
 
         Raises:
             RunnerFailed: the runner's own task had died; the cause is attached.

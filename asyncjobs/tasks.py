@@ -30,6 +30,7 @@ from .rules.limits import (
 )
 from .rules.retry import Retry, RetryPolicy, check_retry, retry_to_builtins
 from .running.context import current_run
+from .running.resources import Resource, ResourceRegistrar
 
 if TYPE_CHECKING:
     from .handle import JobHandle
@@ -335,10 +336,11 @@ class _Decorator:
         return task
 
 
-class TaskRegistrar:
-    """What ``Runner`` and ``Tasks`` share: the ``task`` decorator."""
+class TaskRegistrar(ResourceRegistrar):
+    """What ``Runner`` and ``Tasks`` share: the ``task`` and ``resource`` decorators."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._tasks: dict[str, Task[Any, Any]] = {}
 
     @overload
@@ -406,6 +408,11 @@ class Tasks(TaskRegistrar):
 
     def __iter__(self) -> Iterator[Task[Any, Any]]:
         return iter(list(self._tasks.values()))
+
+    @property
+    def resources(self) -> tuple[Resource[Any], ...]:
+        """What these tasks share while a runner runs, in the order in which it is set up."""
+        return tuple(self._resources)
 
     def __repr__(self) -> str:
         return f"<Tasks {', '.join(self._tasks)}>"

@@ -79,8 +79,13 @@ def clock() -> ManualClock:
 async def runner(tmp_path: Path, clock: ManualClock, request: Any) -> AsyncIterator[Runner]:
     """A started runner on a temporary file with the manual ``clock``; ``include`` your tasks.
 
-    ``@pytest.mark.parametrize("runner", [{"concurrency": 1}], indirect=True)`` gives it options.
+    ``@pytest.mark.parametrize("runner", [{"concurrency": 1}], indirect=True)`` gives it options;
+    ``{"include": tasks}`` includes tasks before the start, as those with resources must be.
     """
     options: dict[str, Any] = {"clock": clock, "grace": 1.0, **getattr(request, "param", {})}
-    async with Runner(tmp_path / "jobs.db", **options) as runner:
+    tasks = options.pop("include", None)
+    runner = Runner(tmp_path / "jobs.db", **options)
+    if tasks is not None:
+        runner.include(tasks)
+    async with runner:
         yield runner

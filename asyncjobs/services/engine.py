@@ -11,7 +11,7 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from random import Random
 from typing import Any
 
@@ -23,6 +23,7 @@ from ..errors import AsyncJobsError, RunnerClosed, RunnerFailed, RunnerNotStarte
 from ..records import Outcome
 from ..running.context import Run, RunnableTask
 from ..running.mailbox import Mailboxes
+from ..running.resources import Resource, ResourceSet
 from ..store.base import Join, Leave
 from ..store.group_commit import GroupCommit
 from ..store.sqlite.store import MEMORY, SQLiteStore
@@ -65,7 +66,12 @@ class Engine:
     """The live parts of a started runner."""
 
     def __init__(
-        self, settings: Settings, tasks: Mapping[str, RunnableTask], *, client: bool = False
+        self,
+        settings: Settings,
+        tasks: Mapping[str, RunnableTask],
+        resources: Iterable[Resource[Any]] = (),
+        *,
+        client: bool = False,
     ) -> None:
         self.settings = settings
         self.client = client
@@ -83,6 +89,9 @@ class Engine:
         self.dispatcher: Dispatcher
         self.failure: BaseException | None = None
         self._tasks = tasks
+        self._resources = ResourceSet(resources)
+        self._setup = anyio.CancelScope()
+        """Around what the application does before the start, which may take as long as it likes."""
         self._instance: Instance | None = None
         self._neighbours: Neighbours | None = None
         self._ready = asyncio.Event()
@@ -98,10 +107,11 @@ class Engine:
     # Starting
 
     async def start(self) -> None:
-        """Open, recover, and begin to run jobs.
+        """Open, set up what jobs share, recover, and begin to run jobs.
 
         Raises:
             StoreUnavailable: and its children; nothing is left behind.
+            ResourceFailed: a resource could not be set up; the others are torn down.
         """
         self._main = asyncio.create_task(self._run(), name="asyncjobs")
         ready = asyncio.create_task(self._ready.wait())
@@ -109,6 +119,7 @@ class Engine:
             await asyncio.wait([self._main, ready], return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
             self._stopping.set()
+            self._setup.cancel()
             await self._ended()
             raise
         finally:
@@ -122,8 +133,11 @@ class Engine:
         try:
             await self.store.open()
             try:
-                self._put_up_instance()
-                await self._serve()
+                with self._setup:
+                    await self._resources.open()
+                if not self._setup.cancelled_caught:
+                    self._put_up_instance()
+                    await self._serve()
             finally:
                 with anyio.CancelScope(shield=True):
                     await self._take_down()
@@ -152,7 +166,10 @@ class Engine:
         if self._heeding is not None:
             await asyncio.wait([self._heeding])
         await self.resolver.close()
-        await self.store.close()
+        try:
+            await self.store.close()
+        finally:
+            await self._resources.close()  # last: a teardown that hangs holds up nothing of ours
 
     def _put_up_instance(self) -> None:
         if self.store.path != MEMORY:

@@ -6,7 +6,7 @@ A line marked ``# error`` must be reported, by mypy and by pyright; no other may
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, assert_type, reveal_type
@@ -161,6 +161,26 @@ async def the_registry_is_typed() -> None:
 
 async def a_handle_without_its_task_is_of_any_type() -> None:
     reveal_type(runner.handle("id"))  # type: JobHandle[Any]
+
+
+@runner.resource
+async def client() -> AsyncIterator[Receipt]:
+    yield Receipt(1)
+
+
+@tasks.resource
+def table() -> Iterator[dict[str, int]]:
+    yield {"a": 1}
+
+
+def resources_give_what_their_function_yields() -> None:
+    reveal_type(client)  # type: Resource[Receipt]
+    reveal_type(client.get())  # type: Receipt
+    reveal_type(table.get())  # type: dict[str, int]
+    client.get().name  # error
+    wrong: str = table.get()  # error
+    runner.resource(send)  # error
+    runner.resource(5)  # error
 
 
 def pending() -> Coroutine[Any, Any, JobHandle[Receipt]]:
