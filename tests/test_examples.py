@@ -1,19 +1,12 @@
-"""Every example is started, used and stopped."""
+"""Every script among the examples is run; the web applications are in ``tests/embedding``."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-import os
 import signal
-import socket
 import subprocess
 import sys
-import urllib.request
-from collections.abc import AsyncIterator
 from pathlib import Path
-
-import pytest_asyncio
 
 from asyncjobs import Runner
 
@@ -58,41 +51,3 @@ async def test_resume_goes_on_after_a_kill(tmp_path: Path) -> None:
     async with Runner(database, queues=["nobody"]) as runner:
         assert await runner.registry.count() == 40
         assert await runner.registry.check() == []
-
-
-@pytest_asyncio.fixture
-async def server(tmp_path: Path) -> AsyncIterator[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "uvicorn", "examples.web:app", "--port", str(port),
-        cwd=ROOT, env={**os.environ, "JOBS_DB": str(tmp_path / "web.db")},
-        stderr=subprocess.PIPE,
-    )  # fmt: skip
-    assert process.stderr is not None
-    while b"Uvicorn running" not in (line := await process.stderr.readline()):
-        assert line, "uvicorn ended"
-    yield f"http://127.0.0.1:{port}"
-    process.terminate()
-    await process.communicate()
-    # uvicorn raises the signal again once it has shut down in order.
-    assert process.returncode in (0, -signal.SIGTERM)
-
-
-def fetch(url: str, method: str = "GET") -> dict[str, object]:
-    with urllib.request.urlopen(urllib.request.Request(url, method=method)) as answer:
-        decoded: dict[str, object] = json.load(answer)
-        return decoded
-
-
-async def test_web_application_answers_at_once_and_reports_the_result(server: str) -> None:
-    started = await asyncio.to_thread(fetch, f"{server}/reports/may", "POST")
-    again = await asyncio.to_thread(fetch, f"{server}/reports/may", "POST")
-    assert (again["job"], again["existing"]) == (started["job"], True)
-
-    status: dict[str, object] = {}
-    while status.get("status") != "completed":
-        status = await asyncio.to_thread(fetch, f"{server}/jobs/{started['job']}")
-
-    assert status == {"status": "completed", "result": {"pages": 3}, "error": None}
