@@ -207,10 +207,7 @@ async def test_health_answers_at_once_during_imports(
     measured: list[float] = []
 
     while len(measured) < ROUNDS and min(measured, default=1.0) > HEALTH_P99_SECONDS:
-        p99 = await health_p99(app.server, imports=2)
-        if p99 > HEALTH_P99_SECONDS:  # the machine may be busy with other things: take that off
-            p99 -= await health_p99(app.server, imports=0)
-        measured.append(p99)
+        measured.append(await health_p99(app.server, imports=2))
 
     assert min(measured) <= HEALTH_P99_SECONDS, measured
 
@@ -244,7 +241,7 @@ async def health_p99(server: Server, *, imports: int) -> float:
             task.cancel()
         ended = await asyncio.gather(*importing, return_exceptions=True)
     assert all(isinstance(end, asyncio.CancelledError) for end in ended), ended
-    assert imported > 0 or imports == 0
+    assert imported > 0
     return times[int(len(times) * 0.99)]
 
 
