@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .errors import RunnerClosed as RunnerClosed
     from .errors import RunnerFailed as RunnerFailed
     from .errors import RunnerNotStarted as RunnerNotStarted
+    from .errors import ScanRequired as ScanRequired
     from .errors import Snooze as Snooze
     from .errors import SQLiteTooOld as SQLiteTooOld
     from .errors import StoreBusy as StoreBusy
@@ -42,10 +43,16 @@ if TYPE_CHECKING:
     from .errors import UnknownJob as UnknownJob
     from .errors import UnknownTask as UnknownTask
     from .errors import WrongEventLoop as WrongEventLoop
+    from .filters import JobFilter as JobFilter
     from .handle import JobHandle as JobHandle
     from .records import Attempt as Attempt
+    from .records import AuditEntry as AuditEntry
+    from .records import BulkResult as BulkResult
+    from .records import Count as Count
+    from .records import InstanceInfo as InstanceInfo
     from .records import Job as Job
     from .records import NewJob as NewJob
+    from .records import Queue as Queue
     from .registry import Registry as Registry
     from .rules.retry import Retry as Retry
     from .runner import Runner as Runner
@@ -66,12 +73,14 @@ _HOMES = {
         "InvalidArguments InvalidOption InvalidResult JobCancelled JobCrashed JobError JobExpired "
         "JobFailed JobSignal JobTimedOut KeyConflict NewerSchema ResourceFailed ResultGone "
         "RetryLater RunnerAlreadyStarted RunnerClosed RunnerFailed RunnerNotStarted SQLiteTooOld "
+        "ScanRequired "
         "Snooze StoreBusy StoreError StoreFull StoreUnavailable TaskExists UnknownJob UnknownTask "
         "WrongEventLoop"
     ),
     "clock": "Clock",
+    "filters": "JobFilter",
     "handle": "JobHandle",
-    "records": "Attempt Job NewJob",
+    "records": "Attempt AuditEntry BulkResult Count InstanceInfo Job NewJob Queue",
     "registry": "Registry",
     "rules.retry": "Retry",
     "runner": "Runner",

@@ -2,6 +2,7 @@
 
 AsyncJobsError
 ├── InvalidOption            an option that cannot mean anything; also a ValueError
+│   ├── ScanRequired         a listing that would read too much; scan=True allows it
 │   └── TaskExists           a second task of one name
 ├── InvalidArguments         a job's arguments do not fit its task; also a TypeError
 │   └── ArgumentsTooLarge
@@ -67,6 +68,7 @@ __all__ = [
     "RunnerFailed",
     "RunnerNotStarted",
     "SQLiteTooOld",
+    "ScanRequired",
     "Snooze",
     "StoreBusy",
     "StoreError",
@@ -96,6 +98,13 @@ def _rebuild(kind: type[AsyncJobsError], args: tuple[Any, ...], data: dict[str, 
 
 class InvalidOption(AsyncJobsError, ValueError):
     """An option has a value that cannot mean anything. The message names both."""
+
+
+class ScanRequired(InvalidOption):
+    """No index bounds what these filters would read. The message says which filter would help.
+
+    With ``scan=True`` it is read all the same, on a connection of its own.
+    """
 
 
 class TaskExists(InvalidOption):

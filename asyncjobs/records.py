@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, Self, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -209,6 +209,86 @@ class Job(Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         return f"<Job {self.id} of task {self.task!r}: {self.status}>"
+
+
+class Count(int):
+    """A number of jobs; ``exact`` is false when counting stopped at 10,000 (``str``: "10,000+")."""
+
+    exact: bool
+
+    def __new__(cls, jobs: int, *, exact: bool = True) -> Self:
+        """``jobs``, counted to the end or not."""
+        count = super().__new__(cls, jobs)
+        count.exact = exact
+        return count
+
+    @classmethod
+    def up_to(cls, most: int, jobs: int) -> Self:
+        """``jobs`` of a count that stops one above ``most``."""
+        return cls(min(jobs, most), exact=jobs <= most)
+
+    def __str__(self) -> str:
+        return f"{int(self):,}" + ("" if self.exact else "+")
+
+
+class Queue(Struct, frozen=True, kw_only=True):
+    """A queue, as ``registry.queues`` shows it."""
+
+    name: str
+    counts: Mapping[State, int]
+    """Jobs by state, exact; states without jobs are there too."""
+    scheduled: Count
+    """Of the queued ones, those that are due later and have not failed."""
+    retrying: Count
+    """Of the queued ones, those that failed an attempt."""
+    oldest_due: datetime | None
+    """Since when the job waits that has been due for the longest; ``None`` when none is due."""
+
+
+class InstanceInfo(Struct, frozen=True, kw_only=True):
+    """A runner process, as ``registry.instances`` shows it."""
+
+    id: str
+    pid: int
+    host: str
+    started_at: datetime
+    ended_at: datetime | None
+    ended_by: str | None
+    """``stop`` or ``rescue``: others took its jobs over."""
+    running: int
+    """Jobs that it runs now."""
+    alive: bool
+    """Whether its process holds its lock; false with ``ended_at`` unset means: not rescued yet."""
+
+
+class AuditEntry(Struct, frozen=True, kw_only=True):
+    """What somebody did by hand, as ``registry.audit`` shows it."""
+
+    position: int
+    at: datetime
+    actor: str | None
+    action: str
+    """``retry``, ``cancel`` or ``delete``."""
+    what: Mapping[str, Any]
+    """The filter, or the job's id. Of a filter's ``arguments`` only the paths are kept."""
+    matched: int
+    changed: int
+
+    @property
+    def skipped(self) -> int:
+        """Jobs whose state did not allow it, or that no longer passed the filter."""
+        return self.matched - self.changed
+
+
+class BulkResult(Struct, frozen=True, kw_only=True):
+    """What a bulk operation did, or would do."""
+
+    matched: int
+    """Jobs that passed the filter."""
+    changed: int
+    skipped: int
+    """Jobs whose state did not allow it, or that no longer passed the filter in their turn."""
+    dry_run: bool
 
 
 def derived_state(state: State, *, attempt: int, run_at: int, now: int) -> str:

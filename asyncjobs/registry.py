@@ -2,43 +2,52 @@
 
 from __future__ import annotations
 
-import asyncio
 import builtins
-from collections.abc import AsyncIterator, Coroutine
-from datetime import datetime
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+import os
+from collections.abc import AsyncIterator, Mapping
+from typing import TYPE_CHECKING, Any, Unpack, get_args
 
-from .clock import to_instant
-from .errors import IllegalMove, UnknownJob
-from .records import Attempt, Job
-from .rules.limits import KEY_MAX, PAGE_MAX, check_choice, check_integer, check_text
-from .services.resolver import GONE
-from .states import DERIVED_STATES, State
-from .store.base import Cancel, Delete, Filter, Page, Requeue, Violation
+from .clock import new_id, to_datetime
+from .errors import IllegalMove, InvalidOption, UnknownJob
+from .filters import JobFilter, as_json, to_filter
+from .records import (
+    Attempt,
+    AuditEntry,
+    BulkResult,
+    Count,
+    InstanceInfo,
+    Job,
+    Queue,
+    optional_datetime,
+)
+from .rules.limits import (
+    KEY_MAX,
+    PAGE_MAX,
+    check_choice,
+    check_flag,
+    check_integer,
+    check_text,
+)
+from .services.by_hand import Change, change_all, change_by_hand
+from .states import DERIVED_STATES
+from .store.base import (
+    AuditNote,
+    ByHand,
+    Cancel,
+    CancelResult,
+    Delete,
+    Order,
+    Page,
+    Requeue,
+    Violation,
+)
 
 if TYPE_CHECKING:
     from .runner import Runner
-    from .services.engine import Engine
 
-T = TypeVar("T")
-
-DERIVED_COUNT_MAX = 10_000
-_STATES = (*State.__members__.values(), *sorted(DERIVED_STATES))
-
-
-class Count(int):
-    """A number of jobs; ``exact`` is false when counting stopped at 10,000 (``str``: "10,000+")."""
-
-    exact: bool
-
-    def __new__(cls, jobs: int, *, exact: bool = True) -> Self:
-        """``jobs``, counted to the end or not."""
-        count = super().__new__(cls, jobs)
-        count.exact = exact
-        return count
-
-    def __str__(self) -> str:
-        return f"{int(self):,}" + ("" if self.exact else "+")
+COUNT_MAX = 10_000
+_ORDERS = get_args(Order)
+_COUNTED = {"states", "queue", "task"}
 
 
 class Registry:
@@ -65,74 +74,135 @@ class Registry:
     async def list(
         self,
         *,
-        state: str | None = None,
-        task: str | None = None,
-        queue: str | None = None,
-        tag: str | None = None,
-        key: str | None = None,
-        trigger: str | None = None,
-        created_after: datetime | None = None,
-        created_before: datetime | None = None,
+        order: Order | None = None,
         limit: int = 100,
         cursor: str | None = None,
+        scan: bool = False,
+        **filters: Unpack[JobFilter],
     ) -> Page:
-        """One page of jobs, newest first; all conditions given must hold.
-
-        "Newest" is by acceptance; by their end when one finished state is asked for; by creation
-        when a time range is.
+        """One page of jobs that pass all filters.
 
         Args:
-            state: one of the six, or ``scheduled`` or ``retrying``.
-            created_after: inclusive. created_before: exclusive. Aware datetimes.
+            order: ``newest`` or ``oldest`` by acceptance, ``created`` (latest first), ``run_at``
+                (waiting jobs, soonest due first), ``finished_at`` (finished jobs, latest first).
+                By default finished states by their end, waiting ones by due time, a range of
+                creation by that, the rest newest first.
             limit: 1 to 1,000 jobs.
-            cursor: of the page before, with the same conditions.
+            cursor: of the page before, with the same filters and order.
+            scan: look at every job if need be, on a connection of its own.
+            filters: see ``JobFilter``.
 
         Raises:
-            InvalidOption: an unknown state, a naive datetime, a cursor of another listing.
+            ScanRequired: no index bounds what it would read; the message says what would.
+            InvalidOption: an unknown filter or value, a naive datetime, a range that is empty, an
+                order that the jobs do not have, a cursor of another listing.
         """
-        what = _filter(
-            state=state, task=task, queue=queue, tag=tag, key=key, trigger=trigger,
-            created_after=created_after, created_before=created_before,
-        )  # fmt: skip
+        what = to_filter(filters)
+        if order is not None:
+            check_choice(order, "order", _ORDERS)
         check_integer(limit, "limit", least=1, most=PAGE_MAX)
-        return await self._runner.engine().store.list(what, limit=limit, cursor=cursor)
+        check_flag(scan, "scan")
+        store = self._runner.engine().store
+        return await store.list(what, order=order, limit=limit, cursor=cursor, scan=scan)
 
     async def iterate(
         self,
         *,
-        state: str | None = None,
-        task: str | None = None,
-        queue: str | None = None,
-        tag: str | None = None,
-        key: str | None = None,
-        trigger: str | None = None,
-        created_after: datetime | None = None,
-        created_before: datetime | None = None,
+        order: Order | None = None,
+        scan: bool = False,
+        **filters: Unpack[JobFilter],
     ) -> AsyncIterator[Job]:
-        """Every job that passes, a page at a time; those that move meanwhile may be missed."""
+        """Every job that passes, a page at a time; those that move meanwhile may be missed.
+
+        Raises:
+            ScanRequired, InvalidOption: as :meth:`list`.
+        """
         cursor = None
         while True:
-            page = await self.list(
-                state=state, task=task, queue=queue, tag=tag, key=key, trigger=trigger,
-                created_after=created_after, created_before=created_before,
-                limit=PAGE_MAX, cursor=cursor,
-            )  # fmt: skip
+            page = await self.list(order=order, limit=PAGE_MAX, cursor=cursor, scan=scan, **filters)
             for job in page.jobs:
                 yield job
             if page.cursor is None:
                 return
             cursor = page.cursor
 
-    async def count(
-        self, *, state: str | None = None, queue: str | None = None, task: str | None = None
-    ) -> Count:
-        """How many jobs. Exact, from counters; ``scheduled`` and ``retrying`` up to 10,000."""
-        what = _filter(state=state, queue=queue, task=task)
+    async def count(self, *, scan: bool = False, **filters: Unpack[JobFilter]) -> Count:
+        """How many jobs pass.
+
+        Exact and from counters by ``queue``, ``task`` and stored states. With other filters, and
+        for ``scheduled`` and ``retrying``, they are counted up to 10,000; to the end with ``scan``.
+
+        Raises:
+            ScanRequired, InvalidOption: as :meth:`list`.
+        """
+        what = to_filter(filters)
+        check_flag(scan, "scan")
         store = self._runner.engine().store
-        if state in DERIVED_STATES:
-            jobs = await store.count_derived(what, most=DERIVED_COUNT_MAX + 1)
-            return Count(min(jobs, DERIVED_COUNT_MAX), exact=jobs <= DERIVED_COUNT_MAX)
-        return Count(await store.count(state=state, queue=queue, task=task))
+        if set(what.given()) <= _COUNTED and not DERIVED_STATES.intersection(what.states):
+            states = what.states or (None,)
+            by_state = [
+                await store.count(state=state, queue=what.queue, task=what.task) for state in states
+            ]
+            return Count(sum(by_state))
+        if scan:
+            return Count(await store.count_rows(what, most=None, scan=True))
+        return Count.up_to(COUNT_MAX, await store.count_rows(what, most=COUNT_MAX + 1))
+
+    async def queues(self) -> builtins.list[Queue]:
+        """Every queue that has jobs, by name: how many in which state, and since when one waits."""
+        return await self._runner.engine().store.queues(most=COUNT_MAX)
+
+    async def instances(self, *, limit: int = 100) -> builtins.list[InstanceInfo]:
+        """Runner processes on this database: those that have not ended, then the newest.
+
+        Past ones are kept as long as the journal.
+        """
+        check_integer(limit, "limit", least=1, most=PAGE_MAX)
+        engine = self._runner.engine()
+        return [
+            InstanceInfo(
+                id=row.id,
+                pid=row.pid,
+                host=row.host,
+                started_at=to_datetime(row.started_at),
+                ended_at=optional_datetime(row.ended_at),
+                ended_by=row.ended_by,
+                running=row.running,
+                alive=row.ended_at is None and engine.is_alive(row.id),
+            )
+            for row in await engine.store.instances(limit=limit)
+        ]
+
+    async def audit(
+        self, *, limit: int = 100, before: int | None = None
+    ) -> builtins.list[AuditEntry]:
+        """What was done by hand, newest first: every bulk operation, and what named its ``actor``.
+
+        Args:
+            limit: 1 to 1,000 entries.
+            before: the ``position`` of the last entry of the page before.
+
+        Entries are never pruned. They hold no argument of a job.
+        """
+        check_integer(limit, "limit", least=1, most=PAGE_MAX)
+        if before is not None:
+            check_integer(before, "before", least=1, most=2**63 - 1)
+        return await self._runner.engine().store.audit(limit=limit, before=before)
+
+    async def backup(self, path: str | os.PathLike[str]) -> None:
+        """Copy the database to a new file while it is in use; readable by its owner alone.
+
+        The file appears when it is complete. A runner started on it goes on from there: what ran
+        at that moment counts as crashed. Cancelling gives the copy up.
+
+        Raises:
+            InvalidOption: the file is there already.
+            StoreError: it cannot be written; nothing is left of it.
+        """
+        target = os.fspath(path)
+        if not isinstance(target, str) or not target or "\x00" in target:
+            raise InvalidOption(f"path={path!r} names no file")
+        await self._runner.engine().store.backup(target)
 
     async def attempts(self, job_id: str) -> builtins.list[Attempt]:
         """A job's runs, oldest first: those that failed or crashed, and the last one.
@@ -152,101 +222,128 @@ class Registry:
         """
         return await self._runner.engine().store.check()
 
-    async def cancel(self, job_id: str, reason: str = "") -> str:
+    async def cancel(self, job_id: str, reason: str = "", *, actor: str | None = None) -> str:
         """Cancel a job: ``cancelled``, ``requested`` (it runs) or ``finished`` (too late).
+
+        Args:
+            reason: stands on the job, and in the error that its awaiters get.
+            actor: who asks, for the audit.
 
         Raises:
             UnknownJob: there is no such row.
         """
-        if reason:
-            check_text(reason, "reason", longest=KEY_MAX)
-        operation = Cancel([_check_id(job_id)], reason or None)
-        return await _whole(self._cancel(self._runner.engine(), job_id, operation))
+        change = Cancel([_check_id(job_id)], _check_reason(reason))
+        answer = await self._change_one(job_id, change, actor)
+        return str(answer.outcome)
 
-    async def _cancel(self, engine: Engine, job_id: str, operation: Cancel) -> str:
-        (result,) = await engine.commit.execute(operation)
-        if result.outcome == "missing":
-            raise _unknown(job_id)
-        if result.outcome == "requested":
-            engine.dispatcher.cancel(result.seq, operation.reason or "")
-            engine.bell.tell_cancels()
-        if result.outcome == "cancelled":
-            engine.resolver.refresh_one(job_id)
-            engine.bell.tell_ended(job_id)
-        return str(result.outcome)
-
-    async def retry(self, job_id: str) -> None:
+    async def retry(self, job_id: str, *, actor: str | None = None) -> None:
         """Run a finished job again, from its first attempt; its history stays.
 
         Raises:
             IllegalMove: it is not finished.
             UnknownJob: there is no such row.
         """
-        operation = Requeue([_check_id(job_id)])
-        await _whole(self._retry(self._runner.engine(), job_id, operation))
-
-    async def _retry(self, engine: Engine, job_id: str, operation: Requeue) -> None:
-        (answer,) = await engine.commit.execute(operation)
-        if answer == "missing":
-            raise _unknown(job_id)
+        answer = await self._change_one(job_id, Requeue([_check_id(job_id)]), actor)
         if answer != "requeued":
             raise IllegalMove(f"job {job_id} is {answer}; only finished jobs can be retried")
-        engine.mailboxes.forget(job_id)
-        engine.dispatcher.wake()
-        engine.bell.tell_jobs()
 
-    async def delete(self, job_id: str) -> None:
+    async def delete(self, job_id: str, *, actor: str | None = None) -> None:
         """Delete a job with all that hangs on it.
 
         Raises:
             IllegalMove: it is running; cancel it first.
             UnknownJob: there is no such row.
         """
-        operation = Delete([_check_id(job_id)])
-        await _whole(self._delete(self._runner.engine(), job_id, operation))
-
-    async def _delete(self, engine: Engine, job_id: str, operation: Delete) -> None:
-        (answer,) = await engine.commit.execute(operation)
-        if answer == "missing":
-            raise _unknown(job_id)
+        answer = await self._change_one(job_id, Delete([_check_id(job_id)]), actor)
         if answer == "running":
             raise IllegalMove(f"job {job_id} is running; cancel it and wait for its end")
-        engine.mailboxes.deliver(job_id, GONE)
-        engine.bell.tell_ended(job_id)
+
+    async def _change_one(self, job_id: str, change: Change, actor: str | None) -> Any:
+        engine = self._runner.engine()
+        note = None if actor is None else self._note(actor, {"id": job_id})
+        result = await change_by_hand(engine, ByHand(change, note))
+        (answer,) = result.answers
+        if answer == "missing" or answer == CancelResult("missing"):
+            raise _unknown(job_id)
+        return answer
+
+    async def cancel_all(
+        self,
+        reason: str = "",
+        *,
+        dry_run: bool = True,
+        actor: str | None = None,
+        scan: bool = False,
+        **filters: Unpack[JobFilter],
+    ) -> BulkResult:
+        """Cancel every job that passes; those that run are asked to stop. See :meth:`retry_all`."""
+        change = Cancel((), _check_reason(reason))
+        return await self._change_all(change, filters, dry_run=dry_run, actor=actor, scan=scan)
+
+    async def retry_all(
+        self,
+        *,
+        dry_run: bool = True,
+        actor: str | None = None,
+        scan: bool = False,
+        **filters: Unpack[JobFilter],
+    ) -> BulkResult:
+        """Run every finished job again that passes. Only counts them, unless ``dry_run=False``.
+
+        Done in slices of 50 jobs, each a transaction, so that others wait 20 ms at most. Each job
+        is looked at again in its turn: what no longer passes is skipped. Jobs accepted after the
+        call are left alone. Cancelling the call stops it between two slices. The audit says what
+        was done, with the slices.
+
+        Args:
+            dry_run: count only, which is the default: a filter is easily wider than meant.
+            actor: who asks, for the audit.
+            scan: look at every job if need be.
+            filters: see ``JobFilter``.
+
+        Raises:
+            ScanRequired, InvalidOption: as :meth:`list`.
+            StoreBusy, StoreFull, StoreError: some slices may be done; the audit says how many jobs.
+        """
+        change = Requeue(())
+        return await self._change_all(change, filters, dry_run=dry_run, actor=actor, scan=scan)
+
+    async def delete_all(
+        self,
+        *,
+        dry_run: bool = True,
+        actor: str | None = None,
+        scan: bool = False,
+        **filters: Unpack[JobFilter],
+    ) -> BulkResult:
+        """Delete every job that passes and does not run. See :meth:`retry_all`."""
+        change = Delete(())
+        return await self._change_all(change, filters, dry_run=dry_run, actor=actor, scan=scan)
+
+    async def _change_all(
+        self,
+        change: Change,
+        filters: JobFilter,
+        *,
+        dry_run: bool,
+        actor: str | None,
+        scan: bool,
+    ) -> BulkResult:
+        check_flag(dry_run, "dry_run")
+        check_flag(scan, "scan")
+        what = to_filter(filters)
+        note = self._note(actor, filters)
+        engine = self._runner.engine()
+        return await change_all(engine, change, what, None if dry_run else note, scan=scan)
+
+    def _note(self, actor: str | None, what: Mapping[str, Any]) -> AuditNote:
+        if actor is not None:
+            check_text(actor, "actor")
+        return AuditNote(new_id(self._runner.clock.now()), actor, as_json(what))
 
 
-async def _whole(call: Coroutine[Any, Any, T]) -> T:
-    """Let ``call`` end also when its awaiter is cancelled.
-
-    What it has written must be acted upon: else a run that was asked to stop would never be told,
-    and a job that was retried never looked for.
-    """
-    task = asyncio.ensure_future(call)
-    # Its error has been seen: with the awaiter gone, asyncio would log it as never retrieved.
-    task.add_done_callback(lambda done: done.cancelled() or done.exception())
-    return await asyncio.shield(task)
-
-
-def _filter(
-    *,
-    created_after: datetime | None = None,
-    created_before: datetime | None = None,
-    state: str | None = None,
-    **names: str | None,
-) -> Filter:
-    if state is not None:
-        check_choice(state, "state", _STATES)
-    for option, value in names.items():
-        if value is not None:
-            check_text(value, option, longest=KEY_MAX)
-    return Filter(
-        state=None if state is None else str(state),
-        created_after=None if created_after is None else to_instant(created_after, "created_after"),
-        created_before=(
-            None if created_before is None else to_instant(created_before, "created_before")
-        ),
-        **names,
-    )
+def _check_reason(reason: str) -> str | None:
+    return check_text(reason, "reason", longest=KEY_MAX) if reason else None
 
 
 def _check_id(job_id: object) -> str:

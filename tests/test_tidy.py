@@ -34,6 +34,7 @@ FLOORS = {
     "asyncjobs.running": 3,
     "asyncjobs.services": 4,
     "asyncjobs.tasks": 5,
+    "asyncjobs.filters": 5,
     "asyncjobs.handle": 5,
     "asyncjobs.registry": 5,
     "asyncjobs.runner": 5,

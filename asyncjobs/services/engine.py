@@ -398,6 +398,12 @@ class Engine:
         failed.__cause__ = self.failure
         return failed
 
+    def is_alive(self, instance: str) -> bool:
+        """Whether a runner process holds its lock; asked of those that have not ended."""
+        if instance == self.dispatcher.instance:
+            return True
+        return self._neighbours is not None and self._neighbours.is_alive(instance)
+
     async def idle(self) -> None:
         """Return once nothing runs, is due, or waits to be written here."""
         while not (self.commit.quiet if self.client else self.dispatcher.idle):

@@ -163,6 +163,17 @@ class Neighbours:
         remove_bell(lock.read())
         lock.unlink()
 
+    def is_alive(self, instance: str) -> bool:
+        """Whether somebody holds the instance's lock: only its own process does for long."""
+        try:
+            lock = FileLock(self._path(instance), create=False)
+        except FileNotFoundError:
+            return False
+        try:
+            return not lock.try_acquire()
+        finally:
+            lock.close()
+
     def exists(self, instance: str) -> bool:
         """Whether the instance's file is there."""
         return os.path.exists(self._path(instance))

@@ -12,11 +12,20 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from msgspec import Struct
 
-from ..records import Attempt, Claimed, Job, NewJob, Outcome, Transition
+from ..records import (
+    Attempt,
+    AuditEntry,
+    Claimed,
+    Job,
+    NewJob,
+    Outcome,
+    Queue,
+    Transition,
+)
 
 
 class Insert(Struct, frozen=True):
@@ -121,6 +130,37 @@ class Delete(Struct, frozen=True):
     ids: Sequence[str]
 
 
+class AuditNote(Struct, frozen=True):
+    """Who does something by hand, and to what. One id makes one entry, however many slices."""
+
+    id: str
+    actor: str | None
+    what: str
+    """The filter or the job's id, as JSON."""
+
+
+class ByHand(Struct, frozen=True):
+    """A change by hand, of named jobs or of one slice of a filter's. Result: ``ByHandResult``.
+
+    With ``what`` the change is made to those of ``seqs`` that still pass it; else to its own ids.
+    ``note`` is written beside it, or added to when there is an entry of its id already.
+    """
+
+    change: Cancel | Requeue | Delete
+    note: AuditNote | None = None
+    what: Filter | None = None
+    seqs: Sequence[int] = ()
+
+
+class ByHandResult(NamedTuple):
+    """What a change by hand did."""
+
+    ids: Sequence[str]
+    answers: list[Any]
+    """One an id, in the words of the change."""
+    changed: int
+
+
 class Rescue(Struct, frozen=True):
     """Decide the fate of runs whose instance is gone, at most ``limit``. Result: ``Rescued``.
 
@@ -186,6 +226,7 @@ Operation = (
     | Cancel
     | Requeue
     | Delete
+    | ByHand
     | Rescue
     | Disown
     | Join
@@ -195,19 +236,47 @@ Operation = (
 
 
 class Filter(Struct, frozen=True, kw_only=True):
-    """What to list. ``None`` means "any"; all that is given must hold."""
+    """Which jobs. ``None`` and ``()`` mean "any"; all that is given must hold.
 
-    state: str | None = None
-    """A state, or ``scheduled`` or ``retrying``."""
+    One for listings, counts and bulk operations. Instants are microseconds; each ``after`` is
+    inclusive, each ``before`` exclusive.
+    """
+
+    states: tuple[str, ...] = ()
+    """One of these: states, ``scheduled``, ``retrying``."""
     task: str | None = None
     queue: str | None = None
-    tag: str | None = None
+    tags_all: tuple[str, ...] = ()
+    tags_any: tuple[str, ...] = ()
     key: str | None = None
     trigger: str | None = None
+    error: str | None = None
+    """In the type or the message of the last attempt that failed, as written."""
+    arguments: tuple[tuple[str, str | int | float | bool | None], ...] = ()
+    """Paths such as ``address.city``, and the plain JSON value that stands there."""
     created_after: int | None = None
-    """Inclusive."""
     created_before: int | None = None
-    """Exclusive."""
+    started_after: int | None = None
+    started_before: int | None = None
+    finished_after: int | None = None
+    finished_before: int | None = None
+    run_after: int | None = None
+    run_before: int | None = None
+    seq_until: int | None = None
+    """Accepted up to this one: a bulk operation leaves alone what comes while it runs."""
+
+    def __repr__(self) -> str:
+        # Without the values: some are arguments of jobs.
+        return f"<Filter of {', '.join(self.given()) or 'nothing'}>"
+
+    def given(self) -> list[str]:
+        """The names of the conditions that are set."""
+        return [name for name in self.__struct_fields__ if getattr(self, name) not in (None, ())]
+
+
+Order = Literal["newest", "oldest", "created", "run_at", "finished_at"]
+"""By acceptance, newest or oldest first; by creation or by end, latest first; by due time, soonest
+first."""
 
 
 class Page(NamedTuple):
@@ -215,6 +284,25 @@ class Page(NamedTuple):
 
     jobs: list[Job]
     cursor: str | None
+
+
+class Places(NamedTuple):
+    """Where the jobs of a page stand."""
+
+    seqs: list[int]
+    cursor: str | None
+
+
+class InstanceRow(NamedTuple):
+    """A runner process as the database knows it."""
+
+    id: str
+    pid: int
+    host: str
+    started_at: int
+    ended_at: int | None
+    ended_by: str | None
+    running: int
 
 
 class Violation(NamedTuple):
@@ -257,16 +345,64 @@ class Store(Protocol):
         """One job, whole."""
         ...
 
-    async def list(self, what: Filter, *, limit: int, cursor: str | None) -> Page:
-        """Jobs that pass the filter, newest first."""
+    async def list(
+        self,
+        what: Filter,
+        *,
+        order: Order | None = None,
+        limit: int,
+        cursor: str | None,
+        scan: bool = False,
+    ) -> Page:
+        """Jobs that pass the filter, in the given order or the one that suits the filter.
+
+        Raises:
+            ScanRequired: it would read too much, and ``scan`` is false.
+            InvalidOption: the cursor is of another listing, or the order does not fit the filter.
+        """
+        ...
+
+    async def places(
+        self, what: Filter, *, limit: int, cursor: str | None, scan: bool = False
+    ) -> Places:
+        """The same in the filter's own order, but only where the jobs stand."""
         ...
 
     async def count(self, *, state: str | None, queue: str | None, task: str | None) -> int:
         """How many jobs, from the counter rows."""
         ...
 
-    async def count_derived(self, what: Filter, *, most: int) -> int:
-        """How many pass the filter, counted row by row up to ``most``."""
+    async def count_rows(self, what: Filter, *, most: int | None, scan: bool = False) -> int:
+        """How many pass the filter, counted row by row up to ``most``.
+
+        Raises:
+            ScanRequired: as :meth:`list`.
+        """
+        ...
+
+    async def last_seq(self) -> int:
+        """The seq of the job that was accepted last."""
+        ...
+
+    async def queues(self, *, most: int) -> builtins.list[Queue]:
+        """Every queue that has jobs, by name; derived states are counted up to ``most``."""
+        ...
+
+    async def instances(self, *, limit: int) -> builtins.list[InstanceRow]:
+        """Runner processes: first those that have not ended, then the newest."""
+        ...
+
+    async def audit(self, *, limit: int, before: int | None) -> builtins.list[AuditEntry]:
+        """Entries of the audit, newest first, from those before a position."""
+        ...
+
+    async def backup(self, path: str) -> None:
+        """Write a consistent copy of the database to a new file.
+
+        Raises:
+            InvalidOption: there is a file already.
+            StoreError: it cannot be written; nothing is left of it.
+        """
         ...
 
     async def attempts(self, job_id: str) -> builtins.list[Attempt]:

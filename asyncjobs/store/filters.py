@@ -1,135 +1,266 @@
-"""The only composed SQL: listings. Clauses from a fixed list, values always bound."""
+"""The only composed SQL: filters. Clauses from fixed lists, values always bound."""
 
 from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Sequence
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 
 from ..clock import first_id_at
 from ..errors import InvalidOption
-from ..states import FINISHED
-from .base import Filter
+from .base import Filter, Order
+from .walks import states_of
 
-BY_SEQ = "seq"
-BY_END = "end"
-BY_ID = "id"
+Clause = tuple[str, Sequence[Any]]
+Levels = Callable[[str], Sequence[tuple[str, int]]]
+"""The (queue, priority) pairs that hold queued jobs, the (task, priority) ones of blocked jobs."""
 
-_ORDER = {
-    BY_SEQ: "ORDER BY j.seq DESC",
-    BY_END: "ORDER BY j.finished_at DESC, j.seq DESC",
-    BY_ID: "ORDER BY j.id DESC",
+# With the index named, no table's statistics can make SQLite walk another way than was decided.
+_SOURCES = {
+    "key": "asyncjobs_keys AS k CROSS JOIN asyncjobs_jobs AS j ON j.seq = k.seq",
+    "tags": "asyncjobs_tags AS t CROSS JOIN asyncjobs_jobs AS j ON j.seq = t.seq",
+    "trigger": "asyncjobs_jobs AS j INDEXED BY asyncjobs_by_trigger",
+    "created": "asyncjobs_jobs AS j INDEXED BY sqlite_autoindex_asyncjobs_jobs_1",
+    "task": "asyncjobs_jobs AS j INDEXED BY asyncjobs_by_task",
+    "queue": "asyncjobs_jobs AS j INDEXED BY asyncjobs_by_queue",
+    "all": "asyncjobs_jobs AS j NOT INDEXED",
+    "running": "asyncjobs_jobs AS j INDEXED BY asyncjobs_running",
+    "retrying": "asyncjobs_jobs AS j INDEXED BY asyncjobs_retrying",
+    "queued": "asyncjobs_jobs AS j INDEXED BY asyncjobs_claimable",
+    "scheduled": "asyncjobs_jobs AS j INDEXED BY asyncjobs_claimable",
+    "blocked": "asyncjobs_jobs AS j INDEXED BY asyncjobs_parked",
+    "completed": "asyncjobs_jobs AS j INDEXED BY asyncjobs_finished",
+    "failed": "asyncjobs_jobs AS j INDEXED BY asyncjobs_finished",
+    "cancelled": "asyncjobs_jobs AS j INDEXED BY asyncjobs_finished",
 }
-_AFTER = {
-    BY_SEQ: "j.seq < ?",
-    BY_END: "(j.finished_at, j.seq) < (?, ?)",
-    BY_ID: "j.id < ?",
+# Literals, so that the planner sees that the partial indexes hold them all. Whether a job is
+# scheduled is asked of the small index of those that failed, not of the job's row.
+_STATES = {
+    "running": "j.state = 'running'",
+    "retrying": "j.state = 'queued' AND j.attempt > 0",
+    "queued": "j.state = 'queued'",
+    "scheduled": "j.state = 'queued' AND j.run_at > ? AND NOT EXISTS (SELECT 1 FROM asyncjobs_jobs"
+    " AS r INDEXED BY asyncjobs_retrying"
+    " WHERE r.state = 'queued' AND r.attempt > 0 AND r.seq = j.seq)",
+    "blocked": "j.state = 'blocked' AND j.reason = 'unknown_task'",
+    "completed": "j.state = 'completed' AND j.finished_at IS NOT NULL",
+    "failed": "j.state = 'failed' AND j.finished_at IS NOT NULL",
+    "cancelled": "j.state = 'cancelled' AND j.finished_at IS NOT NULL",
 }
-_PLACE_COLUMNS = {BY_SEQ: ("seq",), BY_END: ("finished_at", "seq"), BY_ID: ("id",)}
+_LEVELS = {
+    "queued": "j.queue = ? AND j.priority = ?",
+    "scheduled": "j.queue = ? AND j.priority = ?",
+    "blocked": "j.task = ? AND j.priority = ?",
+}
+_TAGGED = "EXISTS (SELECT 1 FROM asyncjobs_tags AS w WHERE w.tag = ? AND w.seq = j.seq)"
+_ERROR = (
+    "EXISTS (SELECT 1 FROM asyncjobs_attempts AS a WHERE a.seq = j.seq"
+    " AND a.claim = (SELECT max(b.claim) FROM asyncjobs_attempts AS b WHERE b.seq = j.seq)"
+    " AND (instr(a.error_type, ?) > 0 OR instr(a.error_message, ?) > 0))"
+)
+# By type, since for SQLite true is 1, and a JSON object the text that spells it.
+_ARGUMENT = "EXISTS (SELECT 1 FROM asyncjobs_payloads AS p WHERE p.seq = j.seq AND "
+_ARGUMENTS: dict[type, str] = {
+    bool: _ARGUMENT + "json_type(p.arguments, ?) = ?)",
+    type(None): _ARGUMENT + "json_type(p.arguments, ?) = 'null')",
+    str: _ARGUMENT + "json_type(p.arguments, ?) = 'text' AND json_extract(p.arguments, ?) = ?)",
+    int: _ARGUMENT
+    + "json_type(p.arguments, ?) IN ('integer', 'real') AND json_extract(p.arguments, ?) = ?)",
+}
+_TIMES = {
+    "started_after": "j.started_at >= ?",
+    "started_before": "j.started_at < ?",
+    "finished_after": "j.finished_at >= ?",
+    "finished_before": "j.finished_at < ?",
+    "run_after": "j.run_at >= ?",
+    "run_before": "j.run_at < ?",
+    "seq_until": "j.seq <= ?",
+}
 
 
-class Query(NamedTuple):
-    """FROM and WHERE of a listing, what to bind, and how its pages are ordered."""
+class _Ordering(NamedTuple):
+    """How an order is spelled; ``{seq}`` is the column of it that the walk's index holds."""
+
+    columns: str
+    by: str
+    after: str
+    descending: bool
+
+
+_ORDERS: dict[Order, _Ordering] = {
+    "newest": _Ordering("{seq}", "{seq} DESC", "{seq} < ?", True),
+    "oldest": _Ordering("{seq}", "{seq}", "{seq} > ?", False),
+    "created": _Ordering("{seq}, j.id", "j.id DESC, {seq} DESC", "(j.id, {seq}) < (?, ?)", True),
+    "run_at": _Ordering("{seq}, j.run_at", "j.run_at, {seq}", "(j.run_at, {seq}) > (?, ?)", False),
+    "finished_at": _Ordering(
+        "{seq}, j.finished_at",
+        "j.finished_at DESC, {seq} DESC",
+        "(j.finished_at, {seq}) < (?, ?)",
+        True,
+    ),
+}
+
+
+class Branch(NamedTuple):
+    """One part of a listing: no job is in two of them, and together they are all of it."""
 
     source: str
     where: str
     values: list[Any]
-    order: str
-
-    @property
-    def order_by(self) -> str:
-        """The ORDER BY clause."""
-        clause = _ORDER[self.order]
-        if self.source.startswith("asyncjobs_tags"):
-            # The tag's own index holds the order; naming the job's column would sort every row.
-            return clause.replace("j.seq", "t.seq")
-        return clause
+    columns: str
+    order_by: str
 
 
-def compose(what: Filter, now: int, cursor: str | None = None) -> Query:
-    """The query for a filter, from a cursor on."""
-    clauses: list[str] = []
-    values: list[Any] = []
-
-    def add(clause: str, *bound: Any) -> None:
-        clauses.append(clause)
-        values.extend(bound)
-
-    source = "asyncjobs_jobs AS j"
-    if what.key is not None:
-        source = "asyncjobs_keys AS k CROSS JOIN asyncjobs_jobs AS j ON j.seq = k.seq"
-        add("k.key = ?", what.key)
-    elif what.tag is not None:
-        source = "asyncjobs_tags AS t CROSS JOIN asyncjobs_jobs AS j ON j.seq = t.seq"
-        add("t.tag = ?", what.tag)
-    if what.key is not None and what.tag is not None:
-        tagged = "EXISTS (SELECT 1 FROM asyncjobs_tags AS t WHERE t.tag = ? AND t.seq = j.seq)"
-        add(tagged, what.tag)
-    for column, value in (("task", what.task), ("queue", what.queue), ("trigger", what.trigger)):
-        if value is not None:
-            add(f"j.{column} = ?", value)
-    if what.trigger not in (None, "api"):
-        add("j.trigger <> 'api'")  # lets the planner see that the partial index holds them all
-    if what.state is not None:
-        _add_state(add, what.state, now)
-    if what.created_after is not None:
-        add("j.id >= ?", first_id_at(what.created_after))
-    if what.created_before is not None:
-        add("j.id < ?", first_id_at(what.created_before))
-    order = order_of(what)
-    if cursor is not None:
-        place = decode_cursor(cursor, order)
-        after = _AFTER[order]
-        add(after.replace("j.seq <", "t.seq <") if " AS t " in source else after, *place)
-    return Query(source, " AND ".join(clauses) or "TRUE", values, order)
+def branches(
+    what: Filter, order: Order, walk: str, now: int, levels: Levels, place: Sequence[Any] = ()
+) -> list[Branch]:
+    """What to ask for a filter on a walk, from a place on; each of the parts in the order."""
+    ordering = _ORDERS[order]
+    rest = list(_conditions(what, walk, now))
+    if place:
+        rest.append((ordering.after, place))
+    seq = "t.seq" if walk == "tags" else "j.seq"
+    parts = []
+    for source, heads in _heads(what, order, walk, now, levels):
+        clauses = [*heads, *rest]
+        parts.append(
+            Branch(
+                _SOURCES[source],
+                " AND ".join(clause for clause, _ in clauses).replace("{seq}", seq) or "TRUE",
+                [value for _, values in clauses for value in values],
+                ordering.columns.replace("{seq}", seq),
+                ordering.by.replace("{seq}", seq),
+            )
+        )
+    return parts
 
 
-def _add_state(add: Any, state: str, now: int) -> None:
-    match state:
-        case "scheduled":
-            add("j.state = 'queued' AND j.attempt = 0 AND j.run_at > ?", now)
-        case "retrying":
-            add("j.state = 'queued' AND j.attempt > 0")
-        case _ if state in FINISHED:
-            # The second half lets the planner see that the partial index holds them all.
-            add("j.state = ? AND j.finished_at IS NOT NULL", state)
+def still_passing(what: Filter, now: int) -> tuple[str, list[Any]]:
+    """The clause for jobs that are at hand already."""
+    clauses = list(_conditions(what, "all", now))
+    return (
+        " AND ".join(clause for clause, _ in clauses) or "TRUE",
+        [value for _, values in clauses for value in values],
+    )
+
+
+def _heads(
+    what: Filter, order: Order, walk: str, now: int, levels: Levels
+) -> Iterator[tuple[str, list[Clause]]]:
+    """Source and leading clauses of each part."""
+    match walk:
+        case "key":
+            yield walk, [("k.key = ?", [what.key])]
+        case "tags" if what.tags_all:
+            yield walk, [("t.tag = ?", what.tags_all[:1])]
+        case "tags":
+            for place, tag in enumerate(what.tags_any):
+                before = [("NOT " + _TAGGED, [other]) for other in what.tags_any[:place]]
+                yield walk, [("t.tag = ?", [tag]), *before]
+        case "trigger":
+            # The second lets the planner see that the partial index holds them all.
+            yield walk, [("j.trigger = ? AND j.trigger <> 'api'", [what.trigger])]
+        case "states":
+            for state in states_of(what):
+                clause = _state(state, now)
+                if order == "run_at" and state in _LEVELS:
+                    for level in levels(state):
+                        yield state, [(_LEVELS[state], level), clause]
+                else:
+                    yield state, [clause]
         case _:
-            add("j.state = ?", state)
+            yield walk, []
 
 
-def order_of(what: Filter) -> str:
-    """Finished jobs of one state by their end, a time range by creation, the rest by acceptance."""
-    if what.key is not None or what.tag is not None:
-        return BY_SEQ
-    if what.created_after is not None or what.created_before is not None:
-        return BY_ID
-    if what.state in FINISHED:
-        return BY_END
-    return BY_SEQ
+def _conditions(what: Filter, walk: str, now: int) -> Iterator[Clause]:
+    """Every condition that the heads of the walk do not hold already."""
+    if what.key is not None and walk != "key":
+        yield "j.key = ?", [what.key]
+    for tag in what.tags_all[1 if walk == "tags" else 0 :]:
+        yield _TAGGED, [tag]
+    if what.tags_any and (walk != "tags" or what.tags_all):
+        yield _either([(_TAGGED, [tag]) for tag in what.tags_any])
+    if states_of(what) and walk != "states":
+        yield _either([_state(state, now) for state in states_of(what)])
+    if what.task is not None:
+        yield "j.task = ?", [what.task]
+    if what.queue is not None:
+        yield "j.queue = ?", [what.queue]
+    if what.trigger is not None and walk != "trigger":
+        yield "j.trigger = ?", [what.trigger]
+    if what.created_after is not None:
+        yield "j.id >= ?", [first_id_at(what.created_after)]
+    if what.created_before is not None:
+        yield "j.id < ?", [first_id_at(what.created_before)]
+    for name, clause in _TIMES.items():
+        if getattr(what, name) is not None:
+            yield clause, [getattr(what, name)]
+    if what.error is not None:
+        yield _ERROR, [what.error, what.error]
+    for path, value in what.arguments:
+        yield _argument(path, value)
 
 
-def encode_cursor(order: str, row: dict[str, Any]) -> str:
-    """Where a page ended, as opaque text."""
-    place = [order, *(row[column] for column in _PLACE_COLUMNS[order])]
+def _state(state: str, now: int) -> Clause:
+    return _STATES[state], [now] if state == "scheduled" else []
+
+
+def _either(clauses: Sequence[Clause]) -> Clause:
+    return (
+        "(" + " OR ".join("(" + clause + ")" for clause, _ in clauses) + ")",
+        [value for _, values in clauses for value in values],
+    )
+
+
+def _argument(path: str, value: Any) -> Clause:
+    spelled = '$."' + path.replace(".", '"."') + '"'
+    kind = int if type(value) is float else type(value)
+    bound = {
+        bool: [spelled, "true" if value else "false"],
+        type(None): [spelled],
+    }.get(kind, [spelled, spelled, value])
+    return _ARGUMENTS[kind], bound
+
+
+def in_order(rows: list[Any], order: Order) -> list[Any]:
+    """Rows of several branches, (seq,) or (seq, value), put together."""
+    return sorted(rows, key=lambda row: row[::-1], reverse=_ORDERS[order].descending)
+
+
+def encode_cursor(what: Filter, order: Order, row: Sequence[Any]) -> str:
+    """Where a page ended, as opaque text. ``row``: (seq,) or (seq, value)."""
+    place = [order, _digest(what), *row[::-1]]
     return base64.urlsafe_b64encode(msgspec.json.encode(place)).decode().rstrip("=")
 
 
-def decode_cursor(cursor: str, order: str) -> Sequence[Any]:
+def decode_cursor(cursor: str, what: Filter, order: Order) -> Sequence[Any]:
     """The place that a cursor stands for.
 
     Raises:
-        InvalidOption: it is not a cursor, or one of a listing with another filter.
+        InvalidOption: it is not a cursor, or one of a listing with another filter or order.
     """
     try:
         padded = cursor + "=" * (-len(cursor) % 4)
-        kind, *place = msgspec.json.decode(base64.urlsafe_b64decode(padded), type=list[int | str])
+        kind, digest, *place = msgspec.json.decode(
+            base64.urlsafe_b64decode(padded), type=list[int | str]
+        )
     except (ValueError, TypeError, binascii.Error, msgspec.DecodeError, UnicodeError) as error:
         raise InvalidOption("cursor is not one that list() gave out") from error
-    expected = {BY_SEQ: [int], BY_END: [int, int], BY_ID: [str]}[order]
-    storable = all(isinstance(value, str) or -(2**63) <= value < 2**63 for value in place)
-    if kind != order or [type(value) for value in place] != expected or not storable:
-        raise InvalidOption("cursor belongs to a listing with another filter")
+    if (kind, digest) != (order, _digest(what)) or not _is_place(place, order):
+        raise InvalidOption("cursor belongs to a listing with another filter or order")
     return place
+
+
+def _is_place(place: Sequence[int | str], order: Order) -> bool:
+    expected: dict[Order, list[type]] = {"newest": [int], "oldest": [int], "created": [str, int]}
+    return [type(value) for value in place] == expected.get(order, [int, int]) and all(
+        isinstance(value, str) or -(2**63) <= value < 2**63 for value in place
+    )
+
+
+def _digest(what: Filter) -> int:
+    return zlib.crc32(msgspec.json.encode(what))

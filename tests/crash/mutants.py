@@ -98,7 +98,7 @@ MUTANTS = (
     Mutant("a failed transaction is not rolled back", STORE_FILE,
            'connection.execute("ROLLBACK")', "pass", FAULTS),
     Mutant("a transaction is not committed before it is answered", STORE_FILE,
-           'connection.execute("COMMIT")', "pass", FAULTS + STORE),
+           'tx.finish()\n            connection.execute("COMMIT")', "tx.finish()", FAULTS + STORE),
     Mutant("NORMAL stands for full durability", CONNECTION,
            'SYNCHRONOUS = {"full": 2, "normal": 1}', 'SYNCHRONOUS = {"full": 1, "normal": 1}',
            STORE),

@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from asyncjobs import IllegalMove, InvalidOption, NewJob, Runner, Tasks, UnknownJob
-from asyncjobs.registry import Count
+from asyncjobs import Count, IllegalMove, InvalidOption, NewJob, Runner, Tasks, UnknownJob
 from asyncjobs.testing import ManualClock, run_until_idle
 
 tasks = Tasks()

@@ -9,7 +9,16 @@ from typing import Any
 
 import pytest
 
-from asyncjobs import AsyncJobsError, InvalidOption, Job, Runner, Tasks, UnknownJob
+from asyncjobs import (
+    AsyncJobsError,
+    Fail,
+    InvalidOption,
+    Job,
+    JobFilter,
+    Runner,
+    Tasks,
+    UnknownJob,
+)
 from asyncjobs.testing import run_until_idle
 from tests.sources import tree_of
 
@@ -41,6 +50,8 @@ INJECTIONS = [
     "0x41",
     "1e9",
 ]
+
+SAFE = str.maketrans('."\\', "___")
 
 tasks = Tasks()
 
@@ -96,6 +107,70 @@ async def test_filters_together_are_bound(runner: Runner) -> None:
         assert [job.key for job in page.jobs] == [text]
         mixed = await runner.registry.list(tag=text, key=INJECTIONS[0], trigger=text)
         assert len(mixed.jobs) == (text == INJECTIONS[0])
+
+
+async def test_tags_errors_and_arguments_are_bound(runner: Runner) -> None:
+    runner.include(tasks)
+    library = Tasks()
+
+    @library.task
+    async def refuse(text: str, more: dict[str, str]) -> None:
+        raise Fail(text)
+
+    runner.include(library)
+    for text in INJECTIONS:
+        await refuse.options(tags=[text, "all"]).enqueue(text, {text: text})
+    await run_until_idle(runner)
+    for text in INJECTIONS:
+        asked: list[JobFilter] = [
+            {"tags_all": [text, "all"]},
+            {"tags_any": [text, "none"]},
+            {"task": refuse.name, "arguments": {"text": text}},
+        ]
+        if not set(text) & set('."\\'):  # these are refused in a path
+            asked.append({"tag": "all", "arguments": {f"more.{text}": text}})
+        for filters in asked:
+            jobs = (await runner.registry.list(**filters)).jobs
+            assert [(job.arguments or {})["text"] for job in jobs] == [text]
+            assert await runner.registry.count(**filters) == 1
+        found = await runner.registry.list(state="failed", error=text)
+        texts = {(job.arguments or {})["text"] for job in found.jobs}
+        assert texts == {other for other in INJECTIONS if text in other} | (
+            set(INJECTIONS) if text in "asyncjobs.Fail" else set()
+        )
+    assert await runner.registry.check() == []
+
+
+async def test_names_of_filters_and_paths_are_taken_from_a_list(runner: Runner) -> None:
+    runner.include(tasks)
+    await echo.enqueue("here")
+    for text in INJECTIONS:
+        unknown: dict[str, Any] = {text: 1}
+        with pytest.raises(InvalidOption, match="is no filter"):
+            await runner.registry.list(**unknown)
+        with pytest.raises(InvalidOption, match="order="):
+            await runner.registry.list(order=text)  # type: ignore[arg-type]
+        page = await runner.registry.list(task=echo.name, arguments={text.translate(SAFE): "here"})
+        assert page.jobs == []
+    for path in ('a"', "a\\", 'text") OR ("', "a..b", "."):
+        with pytest.raises(InvalidOption, match="path"):
+            await runner.registry.list(task=echo.name, arguments={path: 1})
+
+
+async def test_bulk_changes_and_their_audit_are_bound(runner: Runner, tmp_path: Path) -> None:
+    runner.include(tasks)
+    for text in INJECTIONS:
+        await echo.options(tags=[text], delay=60).enqueue(text)
+    for text in INJECTIONS:
+        done = await runner.registry.cancel_all(text, tag=text, actor=text, dry_run=False)
+        assert (done.matched, done.changed) == (1, 1)
+        (entry, *_) = await runner.registry.audit(limit=1)
+        assert (entry.actor, entry.what) == (text, {"tag": text})
+    assert await runner.registry.count(state="cancelled") == len(INJECTIONS)
+    for number, text in enumerate(("a'b.db", "x; DROP TABLE y.db", "b.db?mode=ro")):
+        await runner.registry.backup(tmp_path / text)
+        assert len(list(tmp_path.glob("*.db*"))) >= number + 2
+    assert await runner.registry.check() == []
 
 
 async def test_ids_are_bound(runner: Runner) -> None:

@@ -15,6 +15,7 @@ from asyncjobs.store.base import (
     Filter,
     Insert,
     Operation,
+    Order,
     Report,
     Rescue,
     Rescued,
@@ -158,8 +159,13 @@ class Desk:
         return await self.store.count(state=state, queue=queue, task=task)
 
     async def listed(
-        self, *, limit: int = 1_000, cursor: str | None = None, **what: Any
+        self,
+        *,
+        order: Order | None = None,
+        limit: int = 1_000,
+        cursor: str | None = None,
+        **what: Any,
     ) -> list[str]:
         """Ids of one page."""
-        page = await self.store.list(Filter(**what), limit=limit, cursor=cursor)
+        page = await self.store.list(Filter(**what), order=order, limit=limit, cursor=cursor)
         return [job.id for job in page.jobs]

@@ -124,7 +124,7 @@ async def test_deleted_job_is_gone_with_all_that_hangs_on_it(desk: Desk) -> None
     assert await desk.store.get(run.id) is None
     assert await desk.store.attempts(run.id) == []
     assert await desk.store.outcomes([run.id]) == {}
-    assert await desk.listed(tag="a") == []
+    assert await desk.listed(tags_all=("a",)) == []
     assert await desk.count() == 0
     assert await desk.insert(desk.job(key="k", arguments="{}")) == [None]
 

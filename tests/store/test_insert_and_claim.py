@@ -95,4 +95,4 @@ async def test_job_that_starts_at_once_has_an_ordinary_history(desk: Desk) -> No
     assert await desk.end(run, result="1") == "done"
     (attempt,) = await desk.store.attempts(job.id)
     assert (attempt.number, attempt.instance) == (1, "here")
-    assert await desk.listed(tag="t") == [job.id]
+    assert await desk.listed(tags_all=("t",)) == [job.id]

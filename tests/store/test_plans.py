@@ -8,13 +8,14 @@ from typing import Any, Self
 import pytest
 
 from asyncjobs.states import Event
-from asyncjobs.store.base import Claim, Filter, Insert, InsertAndClaim, Prune
+from asyncjobs.store.base import ByHand, Cancel, Claim, Filter, Insert, InsertAndClaim, Prune
 from asyncjobs.store.sqlite.store import SQLiteStore
 from asyncjobs.testing import ManualClock
 
 from .kit import PLENTY, SECOND, TASKS, Desk
 
 WHOLE_TABLE = re.compile(r"SCAN (j|asyncjobs_jobs)( USING INDEX asyncjobs_claimable)?$")
+PICK = re.compile(r"SELECT [jt]\.seq(, j\.\w+)? FROM")
 SORT = "USE TEMP B-TREE FOR ORDER BY"
 
 
@@ -144,19 +145,35 @@ async def test_prune_seeks_by_state_and_end(file_store: SQLiteStore, file_desk: 
                for line in lines)  # fmt: skip
 
 
-LISTINGS: dict[str, tuple[dict[str, Any], str]] = {
-    "completed": ({"state": "completed"}, "SEARCH j USING INDEX asyncjobs_finished (state=?"),
-    "failed": ({"state": "failed"}, "SEARCH j USING INDEX asyncjobs_finished (state=?"),
-    "cancelled": ({"state": "cancelled"}, "SEARCH j USING INDEX asyncjobs_finished (state=?"),
-    "retrying": ({"state": "retrying"}, "j USING INDEX asyncjobs_retrying"),
-    "task": ({"task": "x"}, "SEARCH j USING INDEX asyncjobs_by_task (task=?"),
-    "queue": ({"queue": "x"}, "SEARCH j USING INDEX asyncjobs_by_queue (queue=?"),
-    "tag": ({"tag": "x"}, "SEARCH t USING PRIMARY KEY (tag=?"),
-    "key": ({"key": "x"}, "SEARCH k USING PRIMARY KEY (key=?"),
-    "trigger": ({"trigger": "x"}, "SEARCH j USING INDEX asyncjobs_by_trigger (trigger=?"),
-    "created_after": ({"created_after": 1}, "USING INDEX sqlite_autoindex_asyncjobs_jobs_1 (id>?"),
-    "created_before": ({"created_before": 9**9}, "sqlite_autoindex_asyncjobs_jobs_1 (id<?"),
-    "created": ({"created_after": 1, "created_before": 9}, "(id>? AND id<?)"),
+CLAIMABLE = "SEARCH j USING INDEX asyncjobs_claimable (queue=? AND priority=?"
+FINISHED = "SEARCH j USING COVERING INDEX asyncjobs_finished (state=?"
+PARKED = "SEARCH j USING INDEX asyncjobs_parked (task=? AND priority=?"
+CREATED = "SEARCH j USING COVERING INDEX sqlite_autoindex_asyncjobs_jobs_1"
+
+# Filter, the walk through its index, whether what it finds is sorted: only where that is little.
+LISTINGS: dict[str, tuple[dict[str, Any], str, bool]] = {
+    "nothing": ({}, "SCAN j", False),
+    "completed": ({"states": ("completed",)}, FINISHED, False),
+    "failed": ({"states": ("failed",)}, FINISHED, False),
+    "cancelled": ({"states": ("cancelled",)}, FINISHED, False),
+    "queued": ({"states": ("queued",)}, CLAIMABLE, False),
+    "scheduled": ({"states": ("scheduled",)}, CLAIMABLE + " AND run_at>?", False),
+    "blocked": ({"states": ("blocked",)}, PARKED, False),
+    "retrying": ({"states": ("retrying",)}, "j USING INDEX asyncjobs_retrying", False),
+    "running": ({"states": ("running",)}, "SCAN j USING COVERING INDEX asyncjobs_running", True),
+    "finished": ({"finished_after": 1}, FINISHED + " AND finished_at>?", False),
+    "due": ({"states": ("queued",), "run_after": 1}, CLAIMABLE + " AND run_at>?", False),
+    "task": ({"task": "x"}, "SEARCH j USING COVERING INDEX asyncjobs_by_task (task=?", False),
+    "queue": ({"queue": "x"}, "SEARCH j USING COVERING INDEX asyncjobs_by_queue (queue=?", False),
+    "tag": ({"tags_all": ("x",)}, "SEARCH t USING PRIMARY KEY (tag=?", False),
+    "tags": ({"tags_any": ("x", "y")}, "SEARCH t USING PRIMARY KEY (tag=?", False),
+    # A key has a job for each task at most.
+    "key": ({"key": "x"}, "SEARCH k USING PRIMARY KEY (key=?", True),
+    "trigger": ({"trigger": "x"}, "j USING COVERING INDEX asyncjobs_by_trigger (trigger=?", False),
+    "api": ({"trigger": "api"}, "SCAN j", False),  # common enough to be met on the way
+    "created_after": ({"created_after": 1}, CREATED + " (id>?)", False),
+    "created_before": ({"created_before": 9**18}, CREATED + " (id<?)", False),
+    "created": ({"created_after": 1, "created_before": 9**18}, CREATED + " (id>? AND id<?)", False),
 }
 
 
@@ -165,41 +182,96 @@ LISTINGS: dict[str, tuple[dict[str, Any], str]] = {
 async def test_listing_by_one_indexed_filter_walks_its_index_in_order(
     file_store: SQLiteStore, file_desk: Desk, name: str, page: int
 ) -> None:
-    what, walk = LISTINGS[name]
-    cursor = await second_page(file_desk, name) if page == 2 else None
+    given, walk, is_sorted = LISTINGS[name]
+    what = Filter(**given)
+    await two_of_each(file_desk)
+    cursor = None
+    if page == 2:
+        cursor = (await file_store.list(what, limit=1, cursor=None)).cursor
+        assert cursor is not None
     async with Plans(file_store, reading=True) as plans:
-        await file_store.list(Filter(**what), limit=1, cursor=cursor)
-    lines = await plans.of("asyncjobs_jobs")
+        assert (await file_store.list(what, limit=1, cursor=cursor)).jobs != []
+    plans.statements = [text for text in plans.statements if PICK.match(text)]
+    lines = await plans.of("LIMIT")
+    # On a second page a range may bound what the first one only sought.
+    assert any(walk.removesuffix(")") in line for line in lines) or "SCAN" in walk, lines
+    assert whole_walks(lines) == ([] if walk != "SCAN j" or page == 2 else [walk])
+    assert (SORT in lines) == is_sorted
+    assert not any("BY INDEX" in line or "MULTI-INDEX" in line for line in lines)
+
+
+async def two_of_each(desk: Desk) -> None:
+    """Jobs that each of the filters finds two of."""
+    tasks = {"x": "coroutine", "y": "coroutine"}
+    options: dict[str, Any] = {"queue": "x", "tags": ("x",), "trigger": "x", "task": "x"}
+    for event in (Event.COMPLETED, Event.FAILED, Event.CANCELLED, Event.RETRYING):
+        await desk.insert(*[desk.job(**options) for _ in range(2)])
+        runs = (await desk.claim(tasks=tasks)).jobs
+        later = {"run_at": desk.clock.now() + SECOND} if event is Event.RETRYING else {}
+        await desk.report(*[desk.move(run, event, **later) for run in runs])
+    await desk.insert(*[desk.job(task="strange") for _ in range(2)])
+    await desk.claim(tasks=tasks)  # sets the strangers aside
+    await desk.insert(desk.job(key="x", task="x"), desk.job(key="x", task="y"))
+    await desk.claim(tasks=tasks)  # these run
+    await desk.insert(*[desk.job(delay=SECOND) for _ in range(2)])
+
+
+@pytest.mark.parametrize(
+    ("what", "walk"),
+    [
+        (Filter(task="x", states=("failed",)), "asyncjobs_finished (state=?"),
+        (Filter(queue="x", states=("queued",)), "asyncjobs_claimable (queue=?"),
+        (Filter(task="x", tags_all=("x", "y")), "SEARCH t USING PRIMARY KEY (tag=?"),
+        (Filter(task="x", created_before=9**18), "sqlite_autoindex_asyncjobs_jobs_1 (id<?"),
+        (Filter(task="x", error="no"), "asyncjobs_by_task (task=?"),
+        (Filter(key="x", task="x", states=("running",)), "SEARCH k USING PRIMARY KEY (key=?"),
+        (Filter(states=("running",), arguments=(("a.b", 1),)), "asyncjobs_running"),
+    ],
+)
+async def test_filters_together_walk_the_index_of_one_of_them(
+    file_store: SQLiteStore,
+    file_desk: Desk,
+    monkeypatch: pytest.MonkeyPatch,
+    what: Filter,
+    walk: str,
+) -> None:
+    monkeypatch.setattr("asyncjobs.store.walks.SMALL_ROWS", -1)  # as if each had many jobs
+    await two_of_each(file_desk)
+    async with Plans(file_store, reading=True) as plans:
+        await file_store.list(what, limit=1, cursor=None)
+    lines = await plans.of("FROM asyncjobs_")
     assert any(walk in line for line in lines), lines
     assert whole_walks(lines) == []
-    # A key has a job for each task at most: those few may be sorted.
-    assert (SORT in lines) == (name == "key")
 
 
-async def second_page(desk: Desk, name: str) -> str:
-    events = {"completed": Event.COMPLETED, "failed": Event.FAILED, "cancelled": Event.CANCELLED}
-    for task in ("x", "y"):
-        options: dict[str, Any] = {"queue": "x", "tags": ("x",), "trigger": "x", "key": "x"}
-        # The same task for both, but for the key, which is one task's once.
-        options["task"] = task if name == "key" else "x"
-        if name != "key":
-            del options["key"]
-        await desk.add(**options)
-    tasks = {"x": "coroutine", "y": "coroutine"}
-    if name in events:
-        runs = (await desk.claim(tasks=tasks)).jobs
-        await desk.report(*[desk.move(run, events[name]) for run in runs])
-    if name == "retrying":
-        runs = (await desk.claim(tasks=tasks)).jobs
-        await desk.report(*[desk.move(run, Event.RETRYING) for run in runs])
-    what: dict[str, Any] = (
-        {"created_before": 9**18} if name == "created_before" else LISTINGS[name][0]
-    )
-    if name == "created":
-        what = {"created_after": 1, "created_before": 9**18}
-    page = await desk.store.list(Filter(**what), limit=1, cursor=None)
-    assert page.cursor is not None
-    return page.cursor
+async def test_rows_of_a_page_are_sought(file_store: SQLiteStore, file_desk: Desk) -> None:
+    await file_desk.add()
+    async with Plans(file_store, reading=True) as plans:
+        await file_store.list(Filter(), limit=1, cursor=None)
+    lines = await plans.of("json_each")
+    assert whole_walks(lines) == []
+    assert "SEARCH j USING INTEGER PRIMARY KEY (rowid=?)" in lines
+
+
+async def test_jobs_of_a_bulk_change_are_sought(file_store: SQLiteStore, file_desk: Desk) -> None:
+    job_id = await file_desk.add()
+    seq = (await file_desk.get(job_id)).seq
+    what = Filter(states=("queued",), task="add", queue="default", error="x")
+    async with Plans(file_store) as plans:
+        await file_desk.do(ByHand(Cancel(()), what=what, seqs=[seq]))
+    lines = await plans.of("asyncjobs_jobs AS j")
+    assert whole_walks(lines) == []
+    assert "SEARCH j USING INTEGER PRIMARY KEY (rowid=?)" in lines
+
+
+async def test_overview_walks_small_indexes_and_counters(file_store: SQLiteStore) -> None:
+    async with Plans(file_store, reading=True) as plans:
+        await file_store.queues(most=10)
+        await file_store.instances(limit=10)
+        await file_store.audit(limit=10, before=None)
+    lines = await plans.of("asyncjobs_")
+    assert whole_walks(lines) == []
+    assert any("SEARCH asyncjobs_audit USING INTEGER PRIMARY KEY (rowid<?)" in x for x in lines)
 
 
 async def test_one_job_and_its_attempts_are_sought(file_store: SQLiteStore) -> None:

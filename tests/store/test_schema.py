@@ -101,6 +101,18 @@ async def test_older_file_is_migrated_with_its_rows(tmp_path: Path) -> None:
     connection.close()
 
 
+async def test_file_of_the_first_version_is_opened_with_its_jobs(tmp_path: Path) -> None:
+    job_id = await with_one_job(tmp_path / "jobs.db")
+    connection = sqlite3.connect(tmp_path / "jobs.db", isolation_level=None)
+    connection.execute("DROP TABLE asyncjobs_audit")
+    connection.execute("UPDATE asyncjobs_meta SET value = 1 WHERE name = 'schema_version'")
+    connection.close()
+    store = await opened(tmp_path / "jobs.db")
+    assert await store.audit(limit=1, before=None) == []
+    assert await store.get(job_id) is not None
+    await store.close()
+
+
 @pytest.mark.parametrize("place", [0, 1, 2])
 async def test_migration_that_fails_midway_changes_nothing(tmp_path: Path, place: int) -> None:
     await with_one_job(tmp_path / "jobs.db")

@@ -99,6 +99,10 @@ class Connection:
         value: T = answer
         return value
 
+    async def interrupt(self) -> None:
+        """Make the statement that runs now fail, if one does."""
+        await self._database.interrupt()
+
     async def close(self) -> None:
         """Close the connection and end its thread."""
         await self._database.close()

@@ -291,19 +291,85 @@ LEFT JOIN asyncjobs_attempts AS a ON a.seq = j.seq AND a.claim = (
   SELECT max(claim) FROM asyncjobs_attempts WHERE seq = j.seq)
 WHERE j.id = ?;
 
--- list: one page of a listing; filters.py fills in the rest. Long arguments, results and
--- tracebacks stay where they are.
+-- list: jobs for a listing. Long arguments, results and tracebacks stay where they are.
 SELECT {columns},
        CASE WHEN length(p.arguments) > 8192 THEN NULL ELSE ifnull(p.arguments, '{}') END,
        p.meta, NULL, a.error_type, a.error_message, ''
-FROM {source}
+FROM json_each(?) AS w
+CROSS JOIN asyncjobs_jobs AS j ON j.seq = w.value
 LEFT JOIN asyncjobs_payloads AS p ON p.seq = j.seq
 LEFT JOIN asyncjobs_attempts AS a ON a.seq = j.seq AND a.claim = (
-  SELECT max(claim) FROM asyncjobs_attempts WHERE seq = j.seq)
-WHERE {where} {order_by} LIMIT ?;
+  SELECT max(claim) FROM asyncjobs_attempts WHERE seq = j.seq);
+
+-- places: where the jobs of a page stand; filters.py fills in the rest.
+SELECT {columns} FROM {source} WHERE {where} ORDER BY {order_by} LIMIT ?;
 
 -- count_rows: how many rows pass a filter, up to a limit.
 SELECT count(*) FROM (SELECT 1 FROM {source} WHERE {where} LIMIT ?);
+
+-- still_passing: which of the jobs [seq, ...] pass a filter now.
+SELECT j.id FROM json_each(?) AS w CROSS JOIN asyncjobs_jobs AS j ON j.seq = w.value
+WHERE {where};
+
+-- parked_levels: every (task, priority) that has parked jobs, by skipping through the index.
+WITH RECURSIVE
+tasks (task) AS (
+  SELECT min(task) FROM asyncjobs_jobs INDEXED BY asyncjobs_parked
+  WHERE state = 'blocked' AND reason = 'unknown_task'
+  UNION ALL
+  SELECT (SELECT min(j.task) FROM asyncjobs_jobs AS j INDEXED BY asyncjobs_parked
+          WHERE j.state = 'blocked' AND j.reason = 'unknown_task' AND j.task > tasks.task)
+  FROM tasks WHERE task IS NOT NULL
+),
+levels (task, priority) AS (
+  SELECT task, (SELECT max(j.priority) FROM asyncjobs_jobs AS j INDEXED BY asyncjobs_parked
+                WHERE j.state = 'blocked' AND j.reason = 'unknown_task' AND j.task = tasks.task)
+  FROM tasks WHERE task IS NOT NULL
+  UNION ALL
+  SELECT task, (SELECT max(j.priority) FROM asyncjobs_jobs AS j INDEXED BY asyncjobs_parked
+                WHERE j.state = 'blocked' AND j.reason = 'unknown_task' AND j.task = levels.task
+                  AND j.priority < levels.priority)
+  FROM levels WHERE priority IS NOT NULL
+)
+SELECT task, priority FROM levels WHERE priority IS NOT NULL;
+
+-- last_seq: the seq of the job that was accepted last.
+SELECT jobs FROM asyncjobs_counts WHERE queue = '' AND task = '' AND state = 'accepted';
+
+-- counts_by_queue: jobs by queue and state, from the counters.
+SELECT queue, state, sum(jobs) FROM asyncjobs_counts
+WHERE queue <> '' GROUP BY queue, state HAVING sum(jobs) > 0;
+
+-- retrying_by_queue: jobs that failed an attempt and wait for the next, counted up to a limit, and
+-- how many of them are due later than a given instant.
+SELECT queue, count(*), sum(run_at > ?1) FROM (
+  SELECT queue, run_at FROM asyncjobs_jobs INDEXED BY asyncjobs_retrying
+  WHERE state = 'queued' AND attempt > 0 LIMIT ?2
+) GROUP BY queue;
+
+-- later_in_level: jobs of one queue and priority that are due later, counted up to a limit.
+SELECT count(*) FROM (
+  SELECT 1 FROM asyncjobs_jobs INDEXED BY asyncjobs_claimable
+  WHERE state = 'queued' AND queue = ? AND priority = ? AND run_at > ? LIMIT ?);
+
+-- instances: runner processes and how much each runs; those that have not ended, then the newest.
+SELECT i.id, i.pid, i.host, i.started_at, i.ended_at, i.ended_by, (
+  SELECT count(*) FROM asyncjobs_jobs AS j INDEXED BY asyncjobs_running
+  WHERE j.state = 'running' AND j.instance = i.id)
+FROM asyncjobs_instances AS i ORDER BY i.ended_at IS NOT NULL, i.started_at DESC, i.id LIMIT ?;
+
+-- audit: what was done by hand, newest first, from before a position.
+SELECT position, at, actor, action, what, matched, changed FROM asyncjobs_audit
+WHERE position < ? ORDER BY position DESC LIMIT ?;
+
+-- add_audit: an entry, or the next slice of one.
+INSERT INTO asyncjobs_audit (id, at, actor, action, what, matched, changed)
+VALUES (?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (id) DO UPDATE
+SET matched = matched + excluded.matched, changed = changed + excluded.changed;
+
+-- backup: a consistent copy of everything committed, without unused pages.
+VACUUM INTO ?;
 
 -- own_attempt: the run that the job's own row tells.
 SELECT attempt, claim, state, reason, instance, started_at, finished_at FROM asyncjobs_jobs

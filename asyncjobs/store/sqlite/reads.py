@@ -17,8 +17,6 @@ from ...records import (
     tags_from_json,
 )
 from ...states import FINISHED, Event, State
-from ..base import Filter, Page
-from ..filters import compose, encode_cursor
 from .transaction import STATEMENTS, from_json, to_json
 
 _COLUMNS = (
@@ -41,40 +39,18 @@ def outcomes(connection: sqlite3.Connection, ids: Sequence[str]) -> dict[str, Ou
     return found
 
 
+def jobs(connection: sqlite3.Connection, seqs: Sequence[int], now: int) -> list[Job]:
+    """The jobs for a listing, in the order given."""
+    query = STATEMENTS["list"].replace("{columns}", _LISTED)
+    found = {row[0]: _job(row, now) for row in connection.execute(query, (to_json(seqs).decode(),))}
+    return [found[seq] for seq in seqs]
+
+
 def get(connection: sqlite3.Connection, job_id: str, now: int) -> Job | None:
     """One job with arguments, result and last error."""
     query = STATEMENTS["get"].replace("{columns}", _LISTED)
     row = connection.execute(query, (job_id,)).fetchone()
     return None if row is None else _job(row, now)
-
-
-def list_jobs(
-    connection: sqlite3.Connection, what: Filter, now: int, *, limit: int, cursor: str | None
-) -> Page:
-    """One page, newest first."""
-    query = compose(what, now, cursor)
-    text = (
-        STATEMENTS["list"]
-        .replace("{columns}", _LISTED)
-        .replace("{source}", query.source)
-        .replace("{where}", query.where)
-        .replace("{order_by}", query.order_by)
-    )
-    rows = connection.execute(text, (*query.values, limit + 1)).fetchall()
-    jobs = [_job(row, now) for row in rows[:limit]]
-    if len(rows) <= limit:
-        return Page(jobs, None)
-    last: dict[str, Any] = dict(zip(_COLUMNS, rows[limit - 1], strict=False))
-    return Page(jobs, encode_cursor(query.order, last))
-
-
-def count_derived(connection: sqlite3.Connection, what: Filter, now: int, *, most: int) -> int:
-    """How many rows pass the filter, up to ``most``."""
-    query = compose(what, now)
-    text = STATEMENTS["count_rows"].replace("{source}", query.source).replace(
-        "{where}", query.where
-    )  # fmt: skip
-    return int(connection.execute(text, (*query.values, most)).fetchone()[0])
 
 
 def attempts(connection: sqlite3.Connection, job_id: str) -> list[Attempt]:

@@ -5,21 +5,25 @@ from __future__ import annotations
 import builtins
 import os
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from ...clock import Clock, SystemClock
 from ...errors import StoreUnavailable
 from ...locks import FileLock
-from ...records import Attempt, Job, Outcome
-from ..base import Filter, Operation, Page, Violation
-from . import reads
+from ...records import Attempt, AuditEntry, Job, Outcome, Queue
+from ..base import Filter, InstanceRow, Operation, Order, Page, Places, Violation
+from . import overview, reads
+from .backup import back_up
+from .by_hand import WRITES
 from .check import violations
-from .connection import CHECKPOINT_PAGES, connect, set_up
+from .connection import CHECKPOINT_PAGES, Connection, connect, set_up
+from .listing import count_rows, list_jobs, places
 from .migrate import check_version, migrate
 from .transaction import STATEMENTS, Transaction, TryCarefully
-from .writes import WRITES
+
+T = TypeVar("T")
 
 MEMORY = ":memory:"
 TURN_WAIT_SECONDS = 0.25
@@ -162,13 +166,55 @@ class SQLiteStore:
         """One job, whole."""
         return await self._reader.run(lambda connection: reads.get(connection, job_id, self.now()))
 
-    async def list(self, what: Filter, *, limit: int, cursor: str | None) -> Page:
-        """Jobs that pass the filter, newest first."""
-        return await self._reader.run(
-            lambda connection: reads.list_jobs(
-                connection, what, self.now(), limit=limit, cursor=cursor
-            )
+    async def list(
+        self,
+        what: Filter,
+        *,
+        order: Order | None = None,
+        limit: int,
+        cursor: str | None,
+        scan: bool = False,
+    ) -> Page:
+        """Jobs that pass the filter, in the given order or the one that suits the filter."""
+        return await self._search(
+            partial(list_jobs, what=what, order=order, limit=limit, cursor=cursor, scan=scan), scan
         )
+
+    async def places(
+        self, what: Filter, *, limit: int, cursor: str | None, scan: bool = False
+    ) -> Places:
+        """The same in the filter's own order, but only where the jobs stand."""
+        return await self._search(
+            partial(places, what=what, limit=limit, cursor=cursor, scan=scan), scan
+        )
+
+    async def _search(self, function: Callable[..., T], scan: bool) -> T:
+        """Run a search as of one instant. A scan may take long: it must not hold up the rest."""
+        if not scan or self.path == MEMORY:
+            return await self._reader.run(partial(self._at_one_instant, function))
+        connection = await self._connect_apart()
+        try:
+            return await connection.run(partial(self._at_one_instant, function))
+        finally:
+            await connection.close()
+
+    async def _connect_apart(self) -> Connection:
+        """One more connection that only reads, for what takes long."""
+        connection = await connect(self.path)
+        try:
+            await connection.run(partial(set_up, durability=self._durability, writer=False))
+        except BaseException:
+            await connection.close()
+            raise
+        return connection
+
+    def _at_one_instant(self, function: Callable[..., T], connection: sqlite3.Connection) -> T:
+        connection.execute("BEGIN")
+        try:
+            return function(connection, now=self.now())
+        finally:
+            if connection.in_transaction:
+                connection.execute("COMMIT")
 
     async def count(self, *, state: str | None, queue: str | None, task: str | None) -> int:
         """How many jobs, from the counter rows."""
@@ -178,11 +224,38 @@ class SQLiteStore:
             ).fetchone()[0]
         )
 
-    async def count_derived(self, what: Filter, *, most: int) -> int:
+    async def count_rows(self, what: Filter, *, most: int | None, scan: bool = False) -> int:
         """How many pass the filter, counted row by row up to ``most``."""
+        return await self._search(partial(count_rows, what=what, most=most, scan=scan), scan)
+
+    async def last_seq(self) -> int:
+        """The seq of the job that was accepted last."""
         return await self._reader.run(
-            lambda connection: reads.count_derived(connection, what, self.now(), most=most)
+            lambda connection: connection.execute(STATEMENTS["last_seq"]).fetchone()[0]
         )
+
+    async def queues(self, *, most: int) -> builtins.list[Queue]:
+        """Every queue that has jobs, by name; derived states are counted up to ``most``."""
+        return await self._search(partial(overview.queues, most=most), False)
+
+    async def instances(self, *, limit: int) -> builtins.list[InstanceRow]:
+        """Runner processes: first those that have not ended, then the newest."""
+        return await self._reader.run(lambda connection: overview.instances(connection, limit))
+
+    async def audit(self, *, limit: int, before: int | None) -> builtins.list[AuditEntry]:
+        """Entries of the audit, newest first, from those before a position."""
+        return await self._reader.run(lambda connection: overview.audit(connection, limit, before))
+
+    async def backup(self, path: str) -> None:
+        """Write a consistent copy of the database to a new file."""
+        if self.path == MEMORY:
+            await back_up(self._writer, path, shared=True)
+            return
+        connection = await connect(self.path)
+        try:
+            await back_up(connection, path)
+        finally:
+            await connection.close()
 
     async def attempts(self, job_id: str) -> builtins.list[Attempt]:
         """A job's runs, oldest first."""

@@ -38,6 +38,10 @@ class Transaction:
         """Run a statement; all its rows. Rows of RETURNING left unfetched would hold the lock."""
         return self._connection.execute(STATEMENTS[statement], values).fetchall()
 
+    def select(self, query: str, *values: Any) -> list[Any]:
+        """All rows of a composed query."""
+        return self._connection.execute(query, values).fetchall()
+
     def value(self, statement: str, *values: Any) -> Any:
         """The first column of the statement's only row."""
         return self.fetch(statement, *values)[0][0]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, assert_type, reveal_type
 
-from asyncjobs import Job, JobHandle, NewJob, Retry, Runner, Task, Tasks
+from asyncjobs import Job, JobFilter, JobHandle, NewJob, Retry, Runner, Task, Tasks
 
 runner = Runner("jobs.db")
 tasks = Tasks()
@@ -153,6 +153,16 @@ async def the_registry_is_typed() -> None:
     async for job in runner.registry.iterate(task="send"):
         reveal_type(job)  # type: Job
     await runner.registry.list(status="failed")  # error
+    await runner.registry.list(state=["failed", "running"], order="newest", arguments={"a.b": 1})
+    await runner.registry.list(order="priority")  # error
+    await runner.registry.list(tags_any="red")
+    await runner.registry.count(limit=5)  # error
+    await runner.registry.count(created_after=datetime(2030, 1, 1, tzinfo=UTC), scan=True)
+    mine: JobFilter = {"task": "send", "tags_all": ("a", "b")}
+    reveal_type(await runner.registry.retry_all(**mine, actor="me"))  # type: BulkResult
+    reveal_type(await runner.registry.queues())  # type: list[Queue]
+    await runner.registry.delete_all(5)  # error
+    await runner.registry.retry_all(limit=5)  # error
     await runner.registry.get(5)  # error
     found.id = "other"  # error
     Runner()  # error

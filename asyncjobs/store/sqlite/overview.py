@@ -1,0 +1,90 @@
+"""The state of the whole: queues, runner processes, and what was done by hand."""
+
+from __future__ import annotations
+
+import sqlite3
+from datetime import datetime
+
+from ...clock import to_datetime
+from ...records import AuditEntry, Count, Queue
+from ...states import State
+from ..base import Filter, InstanceRow
+from .listing import count_rows
+from .transaction import STATEMENTS, from_json
+
+
+def queues(connection: sqlite3.Connection, now: int, *, most: int) -> list[Queue]:
+    """Every queue that has jobs, by name."""
+    counts: dict[str, dict[State, int]] = {}
+    for queue, state, jobs in connection.execute(STATEMENTS["counts_by_queue"]):
+        counts.setdefault(queue, dict.fromkeys(State, 0))[State(state)] = jobs
+    rows = connection.execute(STATEMENTS["retrying_by_queue"], (now, most + 1)).fetchall()
+    retrying = {queue: (jobs, later) for queue, jobs, later in rows}
+    all_seen = sum(jobs for jobs, _ in retrying.values()) <= most
+    levels = connection.execute(STATEMENTS["claim_levels"]).fetchall()
+    found = []
+    for queue in sorted(counts):
+        again, again_later = retrying.get(queue, (0, 0))
+        priorities = [priority for name, priority in levels if name == queue]
+        if all_seen:
+            later = _later(connection, queue, priorities, now, most + 1 + again_later)
+            scheduled = Count.up_to(most, later - again_later)
+        else:  # slower: each job is looked for among those that failed
+            what = Filter(states=("scheduled",), queue=queue)
+            jobs = count_rows(connection, what, now, most=most + 1, scan=True)
+            scheduled = Count.up_to(most, jobs)
+        found.append(
+            Queue(
+                name=queue,
+                counts=counts[queue],
+                scheduled=scheduled,
+                retrying=Count(again, exact=all_seen),
+                oldest_due=_oldest_due(connection, queue, priorities, now),
+            )
+        )
+    return found
+
+
+def _later(
+    connection: sqlite3.Connection, queue: str, priorities: list[int], now: int, most: int
+) -> int:
+    """How many of a queue's jobs are due later, counted up to ``most``."""
+    later = 0
+    for priority in priorities:
+        values = (queue, priority, now, most - later)
+        later += connection.execute(STATEMENTS["later_in_level"], values).fetchone()[0]
+    return later
+
+
+def _oldest_due(
+    connection: sqlite3.Connection, queue: str, priorities: list[int], now: int
+) -> datetime | None:
+    first = [
+        connection.execute(STATEMENTS["first_run_at"], (queue, priority)).fetchone()[0]
+        for priority in priorities
+    ]
+    due = min(first, default=now + 1)
+    return to_datetime(due) if due <= now else None
+
+
+def instances(connection: sqlite3.Connection, limit: int) -> list[InstanceRow]:
+    """Runner processes: first those that have not ended, then the newest."""
+    rows = connection.execute(STATEMENTS["instances"], (limit,))
+    return [InstanceRow._make(row) for row in rows]
+
+
+def audit(connection: sqlite3.Connection, limit: int, before: int | None) -> list[AuditEntry]:
+    """Entries of the audit, newest first."""
+    rows = connection.execute(STATEMENTS["audit"], (before or 2**63 - 1, limit))
+    return [
+        AuditEntry(
+            position=position,
+            at=to_datetime(at),
+            actor=actor,
+            action=action,
+            what=from_json(what),
+            matched=matched,
+            changed=changed,
+        )
+        for position, at, actor, action, what, matched, changed in rows
+    ]

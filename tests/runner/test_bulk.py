@@ -1,0 +1,302 @@
+"""Bulk changes by filter: counted first, done in slices, noted in the audit."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from asyncjobs import (
+    BulkResult,
+    IllegalMove,
+    InvalidOption,
+    JobCancelled,
+    ResultGone,
+    Runner,
+    ScanRequired,
+    Tasks,
+    UnknownJob,
+)
+from asyncjobs.services import by_hand
+from asyncjobs.testing import ManualClock, run_until_idle
+
+from .support import until
+
+tasks = Tasks()
+broken = True
+
+
+@tasks.task(name="fragile", queue="a")
+async def fragile(number: int) -> int:
+    if broken:
+        raise ValueError("not yet")
+    return number
+
+
+@tasks.task(name="held", queue="b")
+async def held() -> None:
+    await asyncio.Event().wait()
+
+
+@pytest.fixture(autouse=True)
+def repaired_again() -> None:
+    global broken
+    broken = True
+
+
+@pytest_asyncio.fixture
+async def runner(tmp_path: Path, clock: ManualClock) -> AsyncIterator[Runner]:
+    """One that does not wait for held jobs at its end."""
+    async with Runner(tmp_path / "jobs.db", clock=clock, grace=0) as runner:
+        runner.include(tasks)
+        yield runner
+        assert await runner.registry.check() == []
+
+
+async def failed(runner: Runner, count: int) -> list[Any]:
+    handles = await runner.enqueue_many([fragile.job(number) for number in range(count)])
+    await run_until_idle(runner)
+    return handles
+
+
+def result(matched: int, changed: int, *, dry_run: bool = False) -> BulkResult:
+    skipped = 0 if dry_run else matched - changed
+    return BulkResult(matched=matched, changed=changed, skipped=skipped, dry_run=dry_run)
+
+
+@pytest.mark.parametrize("verb", ["retry_all", "cancel_all", "delete_all"])
+async def test_nothing_is_changed_unless_one_says_so(runner: Runner, verb: str) -> None:
+    await failed(runner, 3)
+    before = (await runner.registry.list()).jobs
+
+    found = await getattr(runner.registry, verb)(state="failed", actor="ops")
+
+    assert found == result(3, 0, dry_run=True)
+    assert (await runner.registry.list()).jobs == before
+    assert await runner.registry.audit() == []
+
+
+async def test_retry_all_runs_every_job_again_and_wakes_its_handles(runner: Runner) -> None:
+    global broken
+    handles = await failed(runner, 120)
+    broken = False
+
+    done = await runner.registry.retry_all(task="fragile", state="failed", dry_run=False)
+
+    assert done == result(120, 120)
+    assert [await handle for handle in handles] == list(range(120))
+
+
+async def test_cancel_all_ends_what_waits_and_reaches_what_runs(runner: Runner) -> None:
+    ended = (await failed(runner, 1))[0]
+    running = await held.enqueue()
+    waiting = await fragile.options(delay=60).enqueue(1)
+    await until(lambda: runner.tally.started == 2)
+
+    done = await runner.registry.cancel_all("spring cleaning", tags_any=None, dry_run=False)
+
+    assert done == result(3, 2)
+    for handle in (running, waiting):
+        with pytest.raises(JobCancelled, match="spring cleaning"):
+            await handle
+    assert (await ended.job()).state == "failed"
+
+
+async def test_delete_all_spares_what_runs(runner: Runner) -> None:
+    gone = (await failed(runner, 60))[0]
+    running = await held.enqueue()
+    await until(lambda: runner.tally.started == 61)
+
+    done = await runner.registry.delete_all(dry_run=False)
+
+    assert done == result(61, 60)
+    with pytest.raises(ResultGone):
+        await gone
+    assert (await running.job()).state == "running"
+    assert await runner.registry.count() == 1
+
+
+async def test_jobs_that_changed_meanwhile_are_skipped(
+    runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    global broken
+    handles = await failed(runner, 8)
+    broken = False
+    monkeypatch.setattr(by_hand, "SLICE_ROWS", 4)
+    store = runner.engine().store
+    places = store.places
+
+    async def places_then_a_change(*args: Any, **options: Any) -> Any:
+        found = await places(*args, **options)
+        await runner.registry.retry(handles[0].id)  # completes: it would be retried once more
+        await runner.registry.delete(handles[5].id)
+        assert await handles[0] == 0
+        return found
+
+    monkeypatch.setattr(store, "places", places_then_a_change)
+
+    done = await runner.registry.retry_all(state="failed", dry_run=False)
+
+    assert done == result(8, 6)
+    (entry,) = await runner.registry.audit()
+    assert (entry.matched, entry.changed, entry.skipped) == (8, 6, 2)
+    assert (await handles[0].job()).claim == 3  # claimed, retried by hand once, claimed
+
+
+async def test_jobs_accepted_later_are_left_alone(
+    runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await failed(runner, 3)
+    store = runner.engine().store
+    last_seq = store.last_seq
+
+    async def last_seq_then_a_job() -> int:
+        last = await last_seq()
+        await failed(runner, 1)
+        return last
+
+    monkeypatch.setattr(store, "last_seq", last_seq_then_a_job)
+
+    assert await runner.registry.delete_all(state="failed", dry_run=False) == result(3, 3)
+    assert await runner.registry.count() == 1
+
+
+async def test_cancelled_call_stops_between_two_slices_and_the_audit_says_how_far(
+    runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await failed(runner, 20)
+    monkeypatch.setattr(by_hand, "SLICE_ROWS", 5)
+    alone = runner.engine().commit.alone
+    slices = 0
+
+    def alone_then_cancelled(operation: Any) -> Any:
+        nonlocal slices
+        slices += 1
+        if slices == 2:
+            bulk.cancel()
+        return alone(operation)
+
+    monkeypatch.setattr(runner.engine().commit, "alone", alone_then_cancelled)
+    bulk = asyncio.ensure_future(runner.registry.delete_all(state="failed", dry_run=False))
+    with pytest.raises(asyncio.CancelledError):
+        await bulk
+    monkeypatch.undo()
+    await until(lambda: runner.engine().commit.quiet)
+
+    (entry,) = await runner.registry.audit()
+    assert (entry.matched, entry.changed) == (10, 10)
+    assert await runner.registry.count() == 10
+
+
+async def test_slices_hold_at_most_fifty_rows(
+    runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await failed(runner, 101)
+    sizes: list[int] = []
+    alone = runner.engine().commit.alone
+
+    def noted(operation: Any) -> Any:
+        sizes.append(len(operation.seqs))
+        return alone(operation)
+
+    monkeypatch.setattr(runner.engine().commit, "alone", noted)
+    await runner.registry.delete_all(state="failed", dry_run=False)
+
+    assert sizes == [50, 50, 1]
+
+
+async def test_audit_says_who_did_what_to_how_many(runner: Runner, clock: ManualClock) -> None:
+    handles = await failed(runner, 2)
+    registry = runner.registry
+    await registry.retry_all(
+        task="fragile", state="failed", arguments={"number": 1}, created_before=clock.datetime(),
+        error="not yet", dry_run=False, actor="ops@x",
+    )  # fmt: skip
+    clock.advance(1)
+    await registry.delete_all(state="cancelled", dry_run=False)
+    await registry.retry(handles[0].id, actor="me")
+    await run_until_idle(runner)
+    await registry.delete(handles[0].id, actor="me")
+    later = await fragile.options(delay=60).enqueue(3)
+    await registry.cancel(later.id, "wrong", actor="you")
+
+    entries = await registry.audit()
+
+    assert [(entry.actor, entry.action, entry.matched, entry.changed) for entry in entries] == [
+        ("you", "cancel", 1, 1),
+        ("me", "delete", 1, 1),
+        ("me", "retry", 1, 1),
+        (None, "delete", 0, 0),
+        ("ops@x", "retry", 0, 0),
+    ]
+    assert [entry.what for entry in entries[:3]] == [
+        {"id": later.id}, {"id": handles[0].id}, {"id": handles[0].id}
+    ]  # fmt: skip
+    assert entries[3].what == {"state": "cancelled"}
+    assert entries[4].what["arguments"] == ["number"]
+    assert entries[4].what["created_before"].startswith(str(clock.datetime().year))
+    assert entries[0].at == clock.datetime()
+    older = await registry.audit(limit=2, before=entries[1].position)
+    assert older == entries[2:4]
+
+
+async def test_what_changes_nothing_or_names_nobody_is_not_in_the_audit(runner: Runner) -> None:
+    handle = (await failed(runner, 1))[0]
+    registry = runner.registry
+    await registry.retry(handle.id)
+    with pytest.raises(UnknownJob):
+        await registry.cancel("nobody", actor="me")
+    running = await held.enqueue()
+    await until(lambda: runner.tally.started == 3)
+    with pytest.raises(IllegalMove):
+        await registry.delete(running.id, actor="me")
+    with pytest.raises(IllegalMove):
+        await registry.retry(running.id, actor="me")
+    await run_until_idle_but_held(runner)
+    assert await registry.cancel(handle.id, actor="me") == "finished"
+
+    assert await registry.audit() == []
+
+
+async def run_until_idle_but_held(runner: Runner) -> None:
+    while await runner.registry.count(state=["queued", "failed"]) != 1:
+        await asyncio.sleep(0)
+
+
+async def test_bulk_of_an_unindexed_filter_needs_scan(runner: Runner) -> None:
+    await failed(runner, 2)
+
+    with pytest.raises(ScanRequired):
+        await runner.registry.delete_all(error="not yet", dry_run=False)
+
+    done = await runner.registry.delete_all(error="not yet", dry_run=False, scan=True)
+    assert done == result(2, 2)
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"actor": ""}, "actor"),
+        ({"actor": 5}, "actor"),
+        ({"actor": "a\nb"}, "actor"),
+        ({"dry_run": "no"}, "dry_run must be True or False"),
+        ({"scan": 1}, "scan must be True or False"),
+    ],
+)
+async def test_wrong_option_of_a_bulk_is_refused(
+    runner: Runner, options: dict[str, Any], named: str
+) -> None:
+    for verb in ("retry_all", "cancel_all", "delete_all"):
+        with pytest.raises(InvalidOption, match=named):
+            await getattr(runner.registry, verb)(**options)
+
+
+async def test_wrong_page_of_the_audit_is_refused(runner: Runner) -> None:
+    for wrong in ({"limit": 0}, {"limit": 1_001}, {"before": 0}, {"before": "1"}):
+        options: dict[str, Any] = dict(wrong)
+        with pytest.raises(InvalidOption, match=next(iter(wrong))):
+            await runner.registry.audit(**options)
