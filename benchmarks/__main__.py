@@ -18,6 +18,7 @@ NAMES = (
     "awaiters",
     "bulk",
     "backlog",
+    "registry",
     "memory",
     "idle",
     "recovery",
