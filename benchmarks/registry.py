@@ -12,6 +12,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from msgspec.structs import replace
+
 from asyncjobs import JobFilter, NewJob, Runner, ScanRequired, State, Tasks
 from asyncjobs.clock import MICROSECONDS
 from asyncjobs.records import Claimed, ErrorRecord, Transition
@@ -102,13 +104,13 @@ class Builder:
         chance = self._random.randrange(100 - SCHEDULED)
         error = ErrorRecord("app.Refused", f"customer {run.seq % 5_000} refused", "Traceback")
         if chance < FAILED:
-            return ends._replace(event=Event.FAILED, reason="error", error=error)
+            return replace(ends, event=Event.FAILED, reason="error", error=error)
         if chance < FAILED + CANCELLED:
-            return ends._replace(event=Event.CANCELLED, reason="user")
+            return replace(ends, event=Event.CANCELLED, reason="user")
         if chance < FAILED + CANCELLED + RETRYING:
             due = now + DAY * MICROSECONDS
-            return ends._replace(event=Event.RETRYING, reason="error", error=error, run_at=due)
-        return ends._replace(result="1")
+            return replace(ends, event=Event.RETRYING, reason="error", error=error, run_at=due)
+        return replace(ends, result="1")
 
 
 async def _work(user_id: int, address: dict[str, str]) -> None: ...

@@ -45,6 +45,7 @@ class Instance:
         Raises:
             StoreUnavailable: the folder cannot be made.
         """
+        make_folder(self.folder)
         try:
             # Locked under a name that no rescuer looks at, so that nobody sees it unlocked.
             lock = FileLock(os.path.join(self.folder, f".{self.id}"))
