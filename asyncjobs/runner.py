@@ -31,7 +31,9 @@ from .rules.limits import (
     check_choice,
     check_flag,
     check_integer,
+    check_queues,
     check_text,
+    check_url,
 )
 from .running.mailbox import Mailbox
 from .running.resources import Resource
@@ -96,12 +98,12 @@ class Runner(TaskRegistrar):
             threads = min(32, (os.cpu_count() or 1) + 4)
         self.clock = SystemClock() if clock is None else _check_clock(clock)
         self._settings = Settings(
-            path=_path_of(url),
+            path=check_url(url),
             durability=check_choice(durability, "durability", ("full", "normal")),
             shared=check_flag(shared, "shared"),
             concurrency=check_integer(concurrency, "concurrency", least=1, most=CONCURRENCY_MAX),
             threads=check_integer(threads, "threads", least=1, most=CONCURRENCY_MAX),
-            queues=_check_queues(queues),
+            queues=check_queues(queues),
             grace_seconds=to_seconds(grace, "grace"),
             lease_seconds=to_seconds(lease_seconds, "lease_seconds", at_least=0.1),
             keep_seconds={
@@ -418,24 +420,6 @@ def _key_conflict(job: NewJob[Any], accepted: Accepted) -> KeyConflict:
     )
 
 
-def _path_of(url: str | os.PathLike[str]) -> str:
-    if not isinstance(url, (str, os.PathLike)):
-        raise InvalidOption(f"url must be a path or a URL, got {type(url).__name__}")
-    path = os.fspath(url)
-    if not isinstance(path, str):
-        raise InvalidOption("url must be text, not bytes")
-    scheme, separator, rest = path.partition("://")
-    if separator and scheme != "sqlite":
-        raise InvalidOption(
-            f"a url of {scheme!r} is not known: this version runs on SQLite only; give a path or "
-            "sqlite:///path"
-        )
-    path = rest.removeprefix("/") if separator else path
-    if not path or "\x00" in path:
-        raise InvalidOption(f"url={url!r} names no file")
-    return path
-
-
 def _check_clock(clock: object) -> Clock:
     for method in ("now", "seconds_until", "on_move"):
         check_callable(getattr(clock, method, None), f"clock's {method}()")
@@ -446,14 +430,3 @@ def _check_random(random: object) -> Random:
     if not isinstance(random, Random):
         raise InvalidOption(f"random must be a random.Random, got {type(random).__name__}")
     return random
-
-
-def _check_queues(queues: Iterable[str] | None) -> tuple[str, ...] | None:
-    if queues is None:
-        return None
-    if isinstance(queues, str) or not isinstance(queues, Iterable):
-        raise InvalidOption(f"queues must be a sequence of str, got {type(queues).__name__}")
-    names = tuple(dict.fromkeys(check_text(queue, "queues") for queue in queues))
-    if not names:
-        raise InvalidOption("queues=[] would take no job at all; leave it out for all queues")
-    return names

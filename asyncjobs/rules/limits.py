@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -111,3 +112,34 @@ def check_meta(value: object) -> str | None:
     if len(encoded) > META_MAX:
         raise InvalidOption(f"meta takes {len(encoded)} bytes as JSON; at most {META_MAX} fit")
     return encoded.decode()
+
+
+def check_queues(queues: object) -> tuple[str, ...] | None:
+    """Names of queues, each once; ``None`` for all."""
+    if queues is None:
+        return None
+    if isinstance(queues, str) or not isinstance(queues, Iterable):
+        raise InvalidOption(f"queues must be a sequence of str, got {type(queues).__name__}")
+    names = tuple(dict.fromkeys(check_text(queue, "queues") for queue in queues))
+    if not names:
+        raise InvalidOption("queues=[] would take no job at all; leave it out for all queues")
+    return names
+
+
+def check_url(url: object) -> str:
+    """The path of a database: a path as it is, or that of a ``sqlite:///`` URL."""
+    if not isinstance(url, (str, os.PathLike)):
+        raise InvalidOption(f"url must be a path or a URL, got {type(url).__name__}")
+    path = os.fspath(url)
+    if not isinstance(path, str):
+        raise InvalidOption("url must be text, not bytes")
+    scheme, separator, rest = path.partition("://")
+    if separator and scheme != "sqlite":
+        raise InvalidOption(
+            f"a url of {scheme!r} is not known: this version runs on SQLite only; give a path or "
+            "sqlite:///path"
+        )
+    path = rest.removeprefix("/") if separator else path
+    if not path or "\x00" in path:
+        raise InvalidOption(f"url={url!r} names no file")
+    return path
