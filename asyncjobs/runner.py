@@ -37,10 +37,10 @@ from .rules.limits import (
 )
 from .running.mailbox import Mailbox
 from .running.resources import Resource
-from .services.dispatcher import Tally
 from .services.engine import Engine, Settings
 from .services.instance import LEASE_SECONDS
 from .services.resolver import GONE
+from .services.tally import Tally
 from .tasks import Task, TaskRegistrar, Tasks
 
 R = TypeVar("R")

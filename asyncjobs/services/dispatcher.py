@@ -30,6 +30,7 @@ from ..states import FINISHED, Event, State
 from ..store.base import Claim, ClaimResult
 from ..store.group_commit import GroupCommit
 from .doorbell import Doorbell
+from .tally import Tally
 
 INTERRUPTS_MAX = 5
 """How often a job that swallows cancellation is told to stop before it is left to itself."""
@@ -43,17 +44,6 @@ log = logging.getLogger("asyncjobs")
 
 def _nothing() -> None:
     """Once the clock no longer calls us."""
-
-
-class Tally:
-    """What this process has seen since its start."""
-
-    def __init__(self) -> None:
-        self.started = 0
-        self.late_values = 0
-        """Values of jobs whose outcome was already decided (a thread past its timeout)."""
-        self.lost_reports = 0
-        """Outcomes refused because the run had been given up: rescued, or retried by hand."""
 
 
 class Dispatcher:
