@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from .errors import StoreFull as StoreFull
     from .errors import StoreUnavailable as StoreUnavailable
     from .errors import TaskExists as TaskExists
+    from .errors import UnfitConnection as UnfitConnection
     from .errors import UnknownJob as UnknownJob
     from .errors import UnknownTask as UnknownTask
     from .errors import WrongEventLoop as WrongEventLoop
@@ -74,8 +75,8 @@ _HOMES = {
         "JobFailed JobSignal JobTimedOut KeyConflict NewerSchema ResourceFailed ResultGone "
         "RetryLater RunnerAlreadyStarted RunnerClosed RunnerFailed RunnerNotStarted SQLiteTooOld "
         "ScanRequired "
-        "Snooze StoreBusy StoreError StoreFull StoreUnavailable TaskExists UnknownJob UnknownTask "
-        "WrongEventLoop"
+        "Snooze StoreBusy StoreError StoreFull StoreUnavailable TaskExists UnfitConnection "
+        "UnknownJob UnknownTask WrongEventLoop"
     ),
     "clock": "Clock",
     "filters": "JobFilter",

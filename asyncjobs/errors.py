@@ -3,7 +3,8 @@
 AsyncJobsError
 ├── InvalidOption            an option that cannot mean anything; also a ValueError
 │   ├── ScanRequired         a listing that would read too much; scan=True allows it
-│   └── TaskExists           a second task of one name
+│   ├── TaskExists           a second task of one name
+│   └── UnfitConnection      the application's connection cannot be joined; says why
 ├── InvalidArguments         a job's arguments do not fit its task; also a TypeError
 │   └── ArgumentsTooLarge
 ├── InvalidResult            what a job returned cannot be stored (recorded on the job)
@@ -75,6 +76,7 @@ __all__ = [
     "StoreFull",
     "StoreUnavailable",
     "TaskExists",
+    "UnfitConnection",
     "UnknownJob",
     "UnknownTask",
     "WrongEventLoop",
@@ -109,6 +111,18 @@ class ScanRequired(InvalidOption):
 
 class TaskExists(InvalidOption):
     """Two different tasks were given one name."""
+
+
+class UnfitConnection(InvalidOption):
+    """``tx=`` or ``transaction`` was given a connection that cannot serve.
+
+    ``reason`` says why in a word: ``closed``, ``other_thread``, ``other_file``, ``durability``,
+    ``no_transaction``, ``in_transaction``, ``no_tables``, ``schema``.
+    """
+
+    def __init__(self, message: str, *, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class InvalidArguments(AsyncJobsError, TypeError):

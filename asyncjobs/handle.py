@@ -167,8 +167,8 @@ def error_of(job_id: str, outcome: Outcome) -> JobError:
     """The exception that tells why a job has no value."""
     if outcome is GONE:
         return ResultGone(
-            f"job {job_id} is not in the database: pruned by retention, deleted, or never "
-            "enqueued here",
+            f"job {job_id} is not in the database: pruned by retention, deleted, rolled back with "
+            "the transaction that enqueued it, or never enqueued here",
             job_id=job_id,
             reason="gone",
         )

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from datetime import timedelta
 from random import Random
 from types import MappingProxyType, TracebackType
-from typing import Any, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from .clock import Clock, SystemClock, to_seconds
 from .errors import (
@@ -43,7 +43,15 @@ from .services.resolver import GONE
 from .services.tally import Tally
 from .tasks import Task, TaskRegistrar, Tasks
 
+if TYPE_CHECKING:
+    import sqlite3
+
+    import aiosqlite
+
+    from .store.sqlite.joining import AppConnection
+
 R = TypeVar("R")
+ConnectionT = TypeVar("ConnectionT", "aiosqlite.Connection", "sqlite3.Connection")
 
 DAY = 86_400.0
 
@@ -165,10 +173,18 @@ class Runner(TaskRegistrar):
 
     # Enqueueing
 
-    async def enqueue(self, job: NewJob[R]) -> JobHandle[R]:
+    async def enqueue(self, job: NewJob[R], *, tx: AppConnection | None = None) -> JobHandle[R]:
         """Store one job; it is on disk when this returns. Enqueueing it again changes nothing.
 
+        Args:
+            tx: an aiosqlite or sqlite3 connection of yours on the same file, with a transaction
+                open: the job is part of it, and exists once you have committed. Rolled back means
+                that it never existed, and its handle says ``ResultGone``. Awaiting the handle
+                before the commit waits for the commit: in the very task that is to make it, for
+                ever.
+
         Raises:
+            UnfitConnection: ``tx`` is closed, in no transaction, on another file, ...
             KeyConflict: its key belongs to a job with other arguments.
             UnknownTask: its task does not belong to this runner.
             RunnerNotStarted, RunnerClosed, RunnerFailed: nobody would write it.
@@ -178,15 +194,24 @@ class Runner(TaskRegistrar):
         engine = self.engine()
         self._check_task(job)
         box = engine.mailboxes.open(job.id, local=True)
-        accepted = await engine.commit.enqueue(job)
+        if tx is None:
+            accepted = await engine.commit.enqueue(job)
+        else:
+            (accepted,) = await engine.enqueue_in(tx, [job])
         if accepted is None and box.outcome is None:
             return JobHandle(self, job.id, box)
         return self._handle_of(job, box, accepted)
 
-    async def enqueue_many(self, jobs: Iterable[NewJob[R]]) -> list[JobHandle[R]]:
+    async def enqueue_many(
+        self, jobs: Iterable[NewJob[R]], *, tx: AppConnection | None = None
+    ) -> list[JobHandle[R]]:
         """Store up to 10,000 jobs in one commit, all or none; handles in the same order.
 
+        Args:
+            tx: a connection with a transaction open, as in :meth:`enqueue`.
+
         Raises:
+            UnfitConnection: as :meth:`enqueue`.
             KeyConflict: a job's key belongs to a job with other arguments; none is stored.
             InvalidOption: more than 10,000 jobs.
             UnknownTask, RunnerNotStarted, StoreError: as :meth:`enqueue`.
@@ -207,7 +232,10 @@ class Runner(TaskRegistrar):
         if not jobs:
             return []
         boxes = [engine.mailboxes.open(job.id, local=True) for job in jobs]
-        answers = await engine.commit.enqueue_many(jobs)
+        if tx is None:
+            answers = await engine.commit.enqueue_many(jobs)
+        else:
+            answers = await engine.enqueue_in(tx, jobs)
         for job, accepted in zip(jobs, answers, strict=True):
             if accepted is not None and accepted.conflict:
                 raise _key_conflict(job, accepted)
@@ -215,6 +243,31 @@ class Runner(TaskRegistrar):
             self._handle_of(job, box, accepted)
             for job, box, accepted in zip(jobs, boxes, answers, strict=True)
         ]
+
+    @contextlib.asynccontextmanager
+    async def transaction(self, connection: ConnectionT) -> AsyncIterator[ConnectionT]:
+        """A write transaction on your own connection: committed, or after an error rolled back.
+
+        Waits for its turn among the processes of the database without holding up the event loop,
+        begins with BEGIN IMMEDIATE, and wakes runners when jobs were enqueued in it. Others cannot
+        write meanwhile, so keep it short: an ``enqueue`` without ``tx=`` that is awaited inside
+        waits for itself, and raises ``StoreBusy`` after 5 s.
+
+        ``async with runner.transaction(connection) as tx: await runner.enqueue(job, tx=tx)``
+
+        Args:
+            connection: an aiosqlite or sqlite3 connection on the runner's file, used by one task
+                at a time. Its automatic checkpoints are switched off.
+
+        Raises:
+            UnfitConnection: it is closed, in a transaction already, on another file, ...
+            InvalidOption: it is no such connection.
+            StoreBusy: somebody else held the write lock for 5 s.
+            StoreError: it could not be committed.
+            RunnerNotStarted, RunnerClosed, RunnerFailed, WrongEventLoop: as :meth:`enqueue`.
+        """
+        async with self.engine().transaction(connection):
+            yield connection
 
     def handle(self, job_id: str) -> JobHandle[Any]:
         """The handle of a job by its id, from any process, after any restart. Looks nothing up.

@@ -69,6 +69,7 @@ CONTROL = re.compile(r"^(PRAGMA [\w{} =()]+|PRAGMA |BEGIN( IMMEDIATE)?|COMMIT|RO
 CONTROL_ALLOWED = {
     "asyncjobs.store.sqlite.connection",
     "asyncjobs.store.sqlite.store",
+    "asyncjobs.store.sqlite.joining",
     "asyncjobs.store.sqlite.migrate",
     "asyncjobs.store.sqlite.check",
 }

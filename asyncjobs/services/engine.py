@@ -11,7 +11,7 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from random import Random
 from typing import Any
 
@@ -19,8 +19,15 @@ import anyio
 from msgspec import Struct
 
 from ..clock import Clock
-from ..errors import AsyncJobsError, RunnerClosed, RunnerFailed, RunnerNotStarted, StoreError
-from ..records import Outcome
+from ..errors import (
+    AsyncJobsError,
+    RunnerClosed,
+    RunnerFailed,
+    RunnerNotStarted,
+    StoreError,
+    WrongEventLoop,
+)
+from ..records import Accepted, NewJob, Outcome
 from ..running.context import Run, RunnableTask
 from ..running.mailbox import Mailboxes
 from ..running.resources import Resource, ResourceSet
@@ -31,6 +38,7 @@ from .base import repeat
 from .dispatcher import Dispatcher
 from .doorbell import Doorbell, Ring
 from .instance import Instance, Neighbours, make_folder, new_instance_id
+from .joiner import Joiner
 from .pruner import Pruner
 from .rescuer import Rescuer
 from .resolver import Resolver
@@ -86,6 +94,7 @@ class Engine:
         self.bell = Doorbell(self._rung)
         self.commit: GroupCommit[Run] = GroupCommit(self.store)
         self.resolver = Resolver(self.store, self.mailboxes)
+        self.joiner = Joiner(self.store, self.resolver, self.committed_outside)
         self.dispatcher: Dispatcher
         self.failure: BaseException | None = None
         self._tasks = tasks
@@ -162,6 +171,7 @@ class Engine:
             dispatcher.on_last_return = lambda: instance.stop(unfinished=True)
         elif instance is not None:
             instance.stop(unfinished=dispatcher is not None and bool(dispatcher.held()))
+        await self.joiner.close()
         self.bell.close()
         if self._heeding is not None:
             await asyncio.wait([self._heeding])
@@ -393,6 +403,44 @@ class Engine:
             raise RunnerNotStarted(f"the runner on {self.settings.path} has not started yet")
         raise self._failed()
 
+    def check_loop(self) -> None:
+        """Raise in another event loop than the runner's.
+
+        Raises:
+            WrongEventLoop: it is another one.
+        """
+        if asyncio.get_running_loop() is not self.mailboxes.loop:
+            raise WrongEventLoop(
+                "the runner lives in another event loop; from a thread, or from a job in a thread, "
+                "use asyncio.run_coroutine_threadsafe(..., loop) with the runner's loop"
+            )
+
+    async def enqueue_in(
+        self, connection: Any, jobs: Sequence[NewJob[Any]]
+    ) -> list[Accepted | None]:
+        """Write new jobs in the transaction that the application has open, all or none."""
+        self.check_loop()
+        return await self.joiner.enqueue(connection, jobs)
+
+    @contextlib.asynccontextmanager
+    async def transaction(self, connection: Any) -> AsyncIterator[None]:
+        """A write transaction on the application's connection; wakes runners at its end."""
+        self.check_loop()
+        begun = False
+        try:
+            async with self.store.transaction(connection):
+                begun = True
+                yield
+        finally:
+            if begun:  # else it may be in the transaction of another task
+                self.joiner.ended(connection)
+
+    def committed_outside(self) -> None:
+        """The application has ended a transaction that may have brought jobs."""
+        if not self.dispatcher.stopped:
+            self.dispatcher.wake()
+            self.bell.tell_jobs()
+
     def _failed(self) -> RunnerFailed:
         failed = RunnerFailed(f"the runner's own task died: {self.failure!r}")
         failed.__cause__ = self.failure
@@ -406,6 +454,7 @@ class Engine:
 
     async def idle(self) -> None:
         """Return once nothing runs, is due, or waits to be written here."""
+        await self.joiner.look()  # the application may have committed jobs just now
         while not (self.commit.quiet if self.client else self.dispatcher.idle):
             self.check_open()
             await self.commit.flushed()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Container
 
 from ..errors import AsyncJobsError
 from ..records import Outcome
@@ -23,9 +24,13 @@ class Resolver:
         self._mailboxes = mailboxes
         self._asked: dict[str, Mailbox] = {}
         self._task: asyncio.Task[None] | None = None
+        self.undecided: Container[str] = ()
+        """Jobs whose rows may come with a commit of the application: not gone yet."""
 
     def ask(self, job_id: str, box: Mailbox) -> None:
         """Deliver the outcome to ``box`` soon, if the job has one already."""
+        if job_id in self.undecided:
+            return  # who waits is told once it is decided
         self._asked[job_id] = box
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._answer())
@@ -45,6 +50,14 @@ class Resolver:
         if box is not None:
             self.ask(job_id, box)
 
+    def doubt(self, job_id: str) -> None:
+        """The job may have ended where this process did not see it, or be gone."""
+        box = self._mailboxes.find(job_id)
+        if box is not None:
+            box.local = False
+            if box.waiters:
+                self.ask(job_id, box)
+
     async def close(self) -> None:
         """Let the lookup that is under way end."""
         if self._task is not None:
@@ -61,6 +74,8 @@ class Resolver:
                     box.fail(error)
                 continue
             for job_id, box in boxes.items():
+                if job_id not in found and job_id in self.undecided:
+                    continue  # enqueued again since it was asked for
                 outcome = found.get(job_id, GONE)
                 if outcome is not None and box.outcome is None:
                     box.deliver(outcome)

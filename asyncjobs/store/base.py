@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Literal, NamedTuple, Protocol
 
 from msgspec import Struct
@@ -334,6 +335,39 @@ class Store(Protocol):
                 happened: look before you assume.
             Exception: any other: one of the operations holds what cannot be written. Nothing
                 happened; the others may be written without it.
+        """
+        ...
+
+    async def write_in(self, connection: Any, operations: Sequence[Operation]) -> list[Any]:
+        """Run the operations in the transaction that the application has open; one result each.
+
+        They are committed or rolled back with it. All or none of them are written; after an error
+        the application may go on with its transaction.
+
+        Raises:
+            InvalidOption: it is no connection of this engine's kind.
+            UnfitConnection: closed, on another database, less durable, in no transaction, ...
+            StoreBusy: the write lock is another's.
+            StoreError: they could not be written.
+        """
+        ...
+
+    def write_here(self, connection: Any, operations: Sequence[Operation]) -> list[Any]:
+        """The same without an event loop, for a connection that belongs to the calling thread."""
+        ...
+
+    def transaction(self, connection: Any) -> AbstractAsyncContextManager[None]:
+        """A write transaction on the application's connection; rolled back after an error.
+
+        Raises:
+            InvalidOption, UnfitConnection, StoreBusy, StoreError: as :meth:`write_in`.
+        """
+        ...
+
+    async def settled(self, ids: Sequence[str]) -> set[str]:
+        """Which of the jobs, once written by :meth:`write_in`, are in a transaction that has ended.
+
+        Committed or rolled back: whether they are there is for :meth:`outcomes` to say.
         """
         ...
 

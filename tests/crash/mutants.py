@@ -35,6 +35,15 @@ RESCUER = "services/rescuer.py"
 ENGINE = "services/engine.py"
 
 MUTANTS = (
+    Mutant("a job whose commit is to come is taken for gone", "services/joiner.py",
+           "resolver.undecided = self._of.keys()", "resolver.undecided = ()",
+           ("tests/runner/test_transactions.py",)),
+    Mutant("a joined transaction keeps our part after our error", "store/sqlite/joining.py",
+           'connection.execute(STATEMENTS["undo_savepoint"])', "pass",
+           ("tests/store/test_joining.py",)),
+    Mutant("a joined connection may be less durable", "store/sqlite/joining.py",
+           "if level < SYNCHRONOUS[home.durability]:", "if level < 0:",
+           ("tests/store/test_joining.py",)),
     Mutant("the fence's instance is not asked for when runs end", SQL,
            "AND instance = ? AND +state = 'running';\n\n-- move",
            "AND ?2 IS NOT NULL AND +state = 'running';\n\n-- move", MODEL + STORE),

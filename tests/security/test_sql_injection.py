@@ -231,7 +231,10 @@ async def test_a_path_is_a_path_and_no_uri(tmp_path: Path) -> None:
 # What may stand as the first argument of ``execute``: a statement by its name, or a text put
 # together from one of those and fixed clauses, under one of these names.
 COMPOSED = {"text", "query", "sql", "statement"}
-NUMBERS_OF_OURS = ("PRAGMA {} = {}", "PRAGMA {}", "PRAGMA wal_autocheckpoint = {}")
+NUMBERS_OF_OURS = (
+    *("PRAGMA {} = {}", "PRAGMA {}", "PRAGMA wal_autocheckpoint = {}"),
+    "PRAGMA busy_timeout = {}",
+)
 
 
 def calls_of_execute() -> list[tuple[str, ast.expr]]:

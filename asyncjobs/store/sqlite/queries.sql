@@ -3,6 +3,15 @@
 -- OR ROLLBACK spares SQLite the journal that it keeps to undo half a statement: a statement that
 -- fails here takes its transaction with it anyway.
 
+-- savepoint: what is written in a transaction of the application from here on can be undone alone.
+SAVEPOINT asyncjobs;
+
+-- undo_savepoint: undoes what was written since the savepoint, which stays.
+ROLLBACK TO asyncjobs;
+
+-- release_savepoint: what was written since is part of the transaction from now on.
+RELEASE asyncjobs;
+
 -- take_seqs: hands out a range of seqs that nobody ever gets again; answers with the last.
 UPDATE asyncjobs_counts SET jobs = jobs + ?
 WHERE queue = '' AND task = '' AND state = 'accepted' RETURNING jobs;

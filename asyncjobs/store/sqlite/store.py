@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import builtins
+import contextlib
 import os
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
 from ...clock import Clock, SystemClock
-from ...errors import StoreUnavailable
+from ...errors import StoreUnavailable, UnfitConnection
 from ...locks import FileLock
 from ...records import Attempt, AuditEntry, Job, Outcome, Queue
 from ..base import Filter, InstanceRow, Operation, Order, Page, Places, Violation
@@ -19,16 +20,22 @@ from .backup import back_up
 from .by_hand import WRITES
 from .check import violations
 from .connection import CHECKPOINT_PAGES, Connection, connect, set_up
+from .joining import (
+    TURN_WAIT_SECONDS,
+    Home,
+    run_here,
+    run_in,
+    transaction,
+    write_joined,
+    write_lock_is_free,
+)
 from .listing import count_rows, list_jobs, places
-from .migrate import check_version, migrate
-from .transaction import STATEMENTS, Transaction, TryCarefully
+from .migrate import check_version, migrate, migrations
+from .transaction import STATEMENTS, Transaction, TryCarefully, to_json
 
 T = TypeVar("T")
 
 MEMORY = ":memory:"
-TURN_WAIT_SECONDS = 0.25
-"""How long a process queues for the turn before it relies on SQLite's own lock. A stopped
-process may hold the turn; it must not stop the others for longer than that."""
 
 
 class SQLiteStore:
@@ -49,6 +56,7 @@ class SQLiteStore:
         self._turn: FileLock | None = None
         self._checkpoints = True
         self._data_version: int | None = None
+        self._newest_schema = migrations()[-1][0]
 
     def now(self) -> int:
         """The store's clock, in microseconds UTC."""
@@ -157,6 +165,56 @@ class SQLiteStore:
             pages = CHECKPOINT_PAGES if allowed else 0
             connection.execute(f"PRAGMA wal_autocheckpoint = {pages}").fetchall()
             self._checkpoints = allowed
+
+    # In transactions of the application
+
+    async def write_in(self, connection: Any, operations: Sequence[Operation]) -> list[Any]:
+        """Run the operations in the open transaction of an aiosqlite or sqlite3 connection."""
+        write = self._write_joined(operations)
+        return await run_in(connection, write, self._home())
+
+    def write_here(self, connection: Any, operations: Sequence[Operation]) -> list[Any]:
+        """The same in the calling thread, for a sqlite3 connection of its own."""
+        return run_here(connection, self._write_joined(operations), self._home())
+
+    def _write_joined(
+        self, operations: Sequence[Operation]
+    ) -> Callable[[sqlite3.Connection], list[Any]]:
+        home, now = self._home(), self._clock.now()
+        return lambda connection: write_joined(connection, home, operations, now)
+
+    @contextlib.asynccontextmanager
+    async def transaction(self, connection: Any) -> AsyncIterator[None]:
+        """A write transaction on the application's connection, begun when it can be."""
+        async with transaction(connection, self._home()):
+            yield
+
+    async def settled(self, ids: Sequence[str]) -> set[str]:
+        """Which of the jobs were written in a transaction that has ended by now.
+
+        One that has written holds the write lock until its end: who gets the lock after it, if
+        only for a moment, knows that it has ended, whatever became of it and of its connection.
+        """
+
+        def look(connection: sqlite3.Connection) -> set[str]:
+            rows = connection.execute(STATEMENTS["existing_ids"], (to_json(list(ids)).decode(),))
+            there = {job_id for (job_id,) in rows}
+            if len(there) < len(ids) and write_lock_is_free(connection):
+                return set(ids)
+            return there
+
+        return await self._reader.run(look)
+
+    def _home(self) -> Home:
+        if self.path == MEMORY:
+            raise UnfitConnection(
+                "the jobs are in memory, where no connection of the application can be; give the "
+                "runner a file",
+                reason="other_file",
+            )
+        return Home(self.path, self._durability, self._newest_schema)
+
+    # Reading
 
     async def outcomes(self, ids: Sequence[str]) -> dict[str, Outcome | None]:
         """Per id that exists: its outcome, or ``None`` while it is unfinished."""
