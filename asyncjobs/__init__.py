@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from .errors import AsyncJobsError as AsyncJobsError
     from .errors import Cancel as Cancel
     from .errors import Fail as Fail
+    from .errors import FenceLost as FenceLost
     from .errors import ForeignDatabase as ForeignDatabase
     from .errors import IllegalMove as IllegalMove
     from .errors import InvalidArguments as InvalidArguments
@@ -70,7 +71,7 @@ __version__ = "0.1.0"
 # Imported at first use: a worker process must not load SQLite, nor a test of errors the engine.
 _HOMES = {
     "errors": (
-        "ArgumentsTooLarge AsyncJobsError Cancel Fail ForeignDatabase IllegalMove "
+        "ArgumentsTooLarge AsyncJobsError Cancel Fail FenceLost ForeignDatabase IllegalMove "
         "InvalidArguments InvalidOption InvalidResult JobCancelled JobCrashed JobError JobExpired "
         "JobFailed JobSignal JobTimedOut KeyConflict NewerSchema ResourceFailed ResultGone "
         "RetryLater RunnerAlreadyStarted RunnerClosed RunnerFailed RunnerNotStarted SQLiteTooOld "

@@ -11,6 +11,7 @@ AsyncJobsError
 ├── UnknownTask              a task that this runner was never told about
 ├── UnknownJob               no such job in this database; also a LookupError
 ├── KeyConflict              the idempotency key belongs to a job with other arguments
+├── FenceLost                this run no longer holds its job: roll back
 ├── IllegalMove              the job's state does not allow it; says which state
 ├── RunnerNotStarted
 │   └── RunnerClosed         it was started once, and has stopped
@@ -47,6 +48,7 @@ __all__ = [
     "AsyncJobsError",
     "Cancel",
     "Fail",
+    "FenceLost",
     "ForeignDatabase",
     "IllegalMove",
     "InvalidArguments",
@@ -114,7 +116,7 @@ class TaskExists(InvalidOption):
 
 
 class UnfitConnection(InvalidOption):
-    """``tx=`` or ``transaction`` was given a connection that cannot serve.
+    """``tx=``, ``transaction`` or ``complete_in`` was given a connection that cannot serve.
 
     ``reason`` says why in a word: ``closed``, ``other_thread``, ``other_file``, ``durability``,
     ``no_transaction``, ``in_transaction``, ``no_tables``, ``schema``.
@@ -139,7 +141,7 @@ class ArgumentsTooLarge(InvalidArguments):
 class InvalidResult(AsyncJobsError):
     """A job returned what its annotation forbids, or what cannot be stored.
 
-    Not raised to callers: the job fails with this as its recorded error.
+    The job fails with this as its recorded error; only ``complete_in`` raises it.
     """
 
 
@@ -157,6 +159,13 @@ class KeyConflict(AsyncJobsError):
     def __init__(self, message: str, *, job_id: str) -> None:
         super().__init__(message)
         self.job_id = job_id
+
+
+class FenceLost(AsyncJobsError):
+    """``complete_in`` came too late: the job is no longer this run's to complete.
+
+    Let it through, so that the transaction is rolled back, and with it the run's effect.
+    """
 
 
 class IllegalMove(AsyncJobsError):

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
@@ -14,6 +14,11 @@ from ..errors import JobSignal
 from ..records import Claimed, tags_from_json
 from ..rules.codec import TaskCodec, decode_plain
 from ..rules.retry import Retry, RetryPolicy
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from ..store.sqlite.joining import AppConnection
 
 log = logging.getLogger("asyncjobs.job")
 
@@ -75,6 +80,9 @@ class Run(msgspec.Struct, eq=False):
     """True once its code has returned."""
     lending: int = 0
     """How many awaits of other jobs its slot is lent for."""
+    completes_in: bool = False
+    """True once it has written its completion in a transaction of the application, which may be
+    committed or not."""
     cause: BaseException | None = None
     """What it raised."""
 
@@ -177,6 +185,35 @@ class JobContext:
         """
         if self.stop_requested:
             raise JobStopped(self._run.stop_reason or "")
+
+    async def complete_in(self, connection: AppConnection, result: Any = None) -> None:
+        """Complete this job in the transaction that the application has open on ``connection``.
+
+        Effect and completion are committed together, so that on this database the effect happens
+        exactly once: after a crash the job runs again only if it was rolled back. Return soon
+        after the commit. The job has its result by then: what its code returns or raises later is
+        disregarded, the latter with a warning in the log. After a rollback it counts as ever.
+
+        Args:
+            connection: an aiosqlite or sqlite3 connection on the runner's database.
+            result: what ``await handle`` is to give.
+
+        Raises:
+            FenceLost: the job was rescued, retried or deleted meanwhile, or this run has ended:
+                let it through, so that the transaction is rolled back.
+            InvalidResult: the result does not fit the task's annotation.
+            UnfitConnection: closed, in no transaction, on another file, less durable, ...
+            StoreBusy, StoreError: it could not be written.
+        """
+        await self._run.host.completer.complete(self._run, connection, result)
+
+    def complete_in_thread(self, connection: sqlite3.Connection, result: Any = None) -> None:
+        """:meth:`complete_in` for a ``def`` task: with a sqlite3 connection of its own thread.
+
+        Raises:
+            FenceLost, InvalidResult, UnfitConnection, StoreError: as :meth:`complete_in`.
+        """
+        self._run.host.completer.complete_here(self._run, connection, result)
 
     def __repr__(self) -> str:
         return f"<JobContext of job {self.id}, task {self.task!r}, attempt {self.attempt}>"

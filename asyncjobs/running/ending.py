@@ -13,6 +13,7 @@ from ..records import ErrorRecord
 from ..rules.limits import ERROR_MAX, MESSAGE_MAX, NAME_MAX
 from ..rules.outcome import Cancelled, Happened, Raised, Released, Snoozed
 from ..rules.retry import Retry, next_delay
+from ..states import Event
 from .context import JobStopped, Run
 
 log = logging.getLogger("asyncjobs")
@@ -51,6 +52,14 @@ def refusal_happened(run: Run, error: BaseException, reason: str) -> Happened:
     """What it means that arguments or result do not fit: running again would not help."""
     run.cause = error
     return Raised(error_record(error), None, reason)
+
+
+def log_error(run: Run, error: ErrorRecord, event: Event) -> None:
+    """One line for an attempt that failed, without its traceback, which is in the registry."""
+    log.warning(
+        "job %s of task %r, attempt %d: %s after %s",
+        run.job.id, run.job.task, run.job.attempt, event, error.summary,
+    )  # fmt: skip
 
 
 def _signal_happened(run: Run, signal: JobSignal) -> Happened:

@@ -21,7 +21,7 @@ from ..records import Outcome, Transition
 from ..rules.limits import FLUSH_ROWS_MAX
 from ..rules.outcome import Happened, Released, cancelled_instead, decide
 from ..running.context import Run, RunnableTask
-from ..running.ending import refusal_happened, timeout_happened
+from ..running.ending import log_error, refusal_happened, timeout_happened
 from ..running.executors.base import Executor
 from ..running.executors.coroutine import CoroutineExecutor
 from ..running.executors.thread import ThreadExecutor
@@ -29,6 +29,7 @@ from ..running.mailbox import Mailbox, Mailboxes
 from ..states import FINISHED, Event, State
 from ..store.base import Claim, ClaimResult
 from ..store.group_commit import GroupCommit
+from .completer import Completer
 from .doorbell import Doorbell
 from .tally import Tally
 
@@ -59,12 +60,14 @@ class Dispatcher:
         commit: GroupCommit[Run],
         mailboxes: Mailboxes,
         bell: Doorbell,
+        completer: Completer,
         clock: Clock,
         random: Random,
         state: Any,
     ) -> None:
         self.instance = instance
         self.state = state
+        self.completer = completer
         self.random = random
         self.tally = Tally()
         self.draining = False
@@ -148,6 +151,8 @@ class Dispatcher:
             )  # fmt: skip
         for job in result.jobs:
             task = self._tasks[job.task]
+            if job.claim > 1:
+                self._supersede(job.seq)
             self._runs[job.seq] = run = Run.of(job, task, self)
             if self.draining:
                 run.ended = True  # else it counts as code of ours that does not stop
@@ -205,11 +210,8 @@ class Dispatcher:
     def _report(self, run: Run, happened: Happened) -> None:
         job = run.job
         transition = decide(job, happened, self._now(), cancel_requested=run.stop_reason == "user")
-        if transition.error is not None:
-            log.warning(
-                "job %s of task %r, attempt %d: %s after %s",
-                job.id, job.task, job.attempt, transition.event, transition.error.summary,
-            )  # fmt: skip
+        if transition.error is not None and not run.completes_in:
+            log_error(run, transition.error, transition.event)
         self._commit.report(transition, run)
 
     def _ended_late(self, run: Run) -> None:
@@ -232,7 +234,9 @@ class Dispatcher:
                 continue
             if self._runs.get(run.job.seq) is run:
                 del self._runs[run.job.seq]
-            if answer == "lost":
+            if run.completes_in and self.completer.landed(run, transition, answer):
+                pass  # the stored outcome is another
+            elif answer == "lost":
                 self._lost(run)
             elif answer == "cancelled":
                 self._deliver(run, State.CANCELLED, cancelled_instead(transition))
@@ -319,6 +323,15 @@ class Dispatcher:
         run.given_up = True
         self._leftovers.add(run)
         self._resume()
+
+    def _supersede(self, seq: int) -> None:
+        """Give up a run whose job starts anew: ``complete_in`` ended it, somebody retried it."""
+        run = self._runs.get(seq)
+        if run is not None and run.completes_in and not (run.ended or run.given_up):
+            run.stop_reason = run.stop_reason or "user"
+            self._executors[run.task.executor].interrupt(run)
+            run.given_up = True
+            self._leftovers.add(run)
 
     def disown_all(self) -> None:
         """Somebody has taken our runs over: stop them, their outcomes would be refused."""

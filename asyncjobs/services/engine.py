@@ -35,6 +35,7 @@ from ..store.base import Join, Leave
 from ..store.group_commit import GroupCommit
 from ..store.sqlite.store import MEMORY, SQLiteStore
 from .base import repeat
+from .completer import Completer
 from .dispatcher import Dispatcher
 from .doorbell import Doorbell, Ring
 from .instance import Instance, Neighbours, make_folder, new_instance_id
@@ -203,6 +204,7 @@ class Engine:
             commit=self.commit,
             mailboxes=self.mailboxes,
             bell=self.bell,
+            completer=Completer(self.store, self.resolver, self.bell, settings.clock),
             clock=settings.clock,
             random=settings.random,
             state=settings.state,
@@ -368,6 +370,7 @@ class Engine:
         self._note(Leave(self.dispatcher.instance, "stop"))
         self.commit.close()
         await self._written()
+        await self.resolver.close()  # it may be about to say how the last ones ended
         self.mailboxes.fail_all(RunnerClosed("the runner has stopped; the job is safe on disk"))
 
     async def _written(self) -> None:

@@ -35,6 +35,11 @@ RESCUER = "services/rescuer.py"
 ENGINE = "services/engine.py"
 
 MUTANTS = (
+    Mutant("complete_in takes a lost fence for done", "services/completer.py",
+           'if answer != "done":', "if not answer:", ("tests/runner/test_completing.py",)),
+    Mutant("what the code did last counts more than what complete_in wrote",
+           "services/completer.py", 'if answer != "already":', "if answer:",
+           ("tests/runner/test_completing.py",)),
     Mutant("a job whose commit is to come is taken for gone", "services/joiner.py",
            "resolver.undecided = self._of.keys()", "resolver.undecided = ()",
            ("tests/runner/test_transactions.py",)),

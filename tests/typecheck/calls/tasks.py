@@ -6,12 +6,15 @@ A line marked ``# error`` must be reported, by mypy and by pyright; no other may
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, assert_type, reveal_type
 
-from asyncjobs import Job, JobFilter, JobHandle, NewJob, Retry, Runner, Task, Tasks
+import aiosqlite
+
+from asyncjobs import Job, JobFilter, JobHandle, NewJob, Retry, Runner, Task, Tasks, current_job
 
 runner = Runner("jobs.db")
 tasks = Tasks()
@@ -167,6 +170,22 @@ async def the_registry_is_typed() -> None:
     found.id = "other"  # error
     Runner()  # error
     Runner("jobs.db", concurency=5)  # error
+
+
+async def transactions_take_connections_of_two_kinds(
+    connection: aiosqlite.Connection, plain: sqlite3.Connection
+) -> None:
+    async with runner.transaction(connection) as tx:
+        reveal_type(tx)  # type: Connection
+        reveal_type(await runner.enqueue(send.job(1), tx=tx))  # type: JobHandle[Receipt]
+        await current_job().complete_in(tx, 1)
+        current_job().complete_in_thread(tx, 1)  # error
+    async with runner.transaction(plain) as other:
+        assert_type(other, sqlite3.Connection)
+        reveal_type(await runner.enqueue_many([send.job(1)], tx=other))  # type: list[JobHandle[Receipt]]
+        await current_job().complete_in(other)
+        current_job().complete_in_thread(other)
+    await runner.enqueue(send.job(1), tx="jobs.db")  # error
 
 
 async def a_handle_without_its_task_is_of_any_type() -> None:
