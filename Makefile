@@ -34,7 +34,8 @@ test: $(VENV)/installed-dev
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/pyright --pythonpath $(BIN)/python
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist worksteal -m "not proof and not timed"
+	$(BIN)/pytest -m "timed and not proof"
 
 bench: $(VENV)/installed
 	$(BIN)/python -m benchmarks

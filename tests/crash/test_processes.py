@@ -109,6 +109,7 @@ def percentile(values: list[float], percent: float) -> float:
     return sorted(values)[math.ceil(len(values) * percent / 100) - 1]
 
 
+@pytest.mark.timed
 async def test_outcome_in_another_process_reaches_its_awaiter_within_20_ms(tmp_path: Path) -> None:
     rounds = []
     async with deadline(60), nothing_left(tmp_path / "jobs.db"):
@@ -136,6 +137,7 @@ async def test_outcome_in_another_process_reaches_its_awaiter_within_20_ms(tmp_p
     assert min(rounds) <= AWAITED_SECONDS
 
 
+@pytest.mark.timed
 async def test_job_that_runs_in_another_process_is_cancelled_within_a_second(
     tmp_path: Path,
 ) -> None:
@@ -188,6 +190,7 @@ async def test_processes_serve_only_their_queues(tmp_path: Path) -> None:
         load.close()
 
 
+@pytest.mark.timed
 async def test_jobs_of_a_queue_that_is_not_ours_are_started_elsewhere_at_once(
     tmp_path: Path,
 ) -> None:
@@ -234,6 +237,7 @@ async def drain(folder: Path, *, ahead: int, jobs: int) -> float:
     return rate
 
 
+@pytest.mark.timed
 async def test_ten_thousand_jobs_of_tasks_that_only_another_process_knows_hold_nobody_up(
     tmp_path: Path,
 ) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import pytest
+
 from asyncjobs import Job
 from asyncjobs.testing import run_until_idle
 from tests.oracles import deadline, nothing_left, unfinished_ended
@@ -19,6 +21,7 @@ TAKEN_OVER_SECONDS = 5.0
 """The bar is 2 s."""
 
 
+@pytest.mark.timed
 async def test_ten_thousand_running_jobs_are_claimable_after_the_next_start(tmp_path: Path) -> None:
     database = tmp_path / "jobs.db"
     async with deadline(60), nothing_left(database):
@@ -86,6 +89,7 @@ async def test_jobs_that_run_beside_a_pill_at_each_crash_complete(tmp_path: Path
     assert {job.state for job in bystanders} == {"completed"}
 
 
+@pytest.mark.timed
 async def test_a_living_neighbour_takes_ten_thousand_jobs_of_a_killed_host_over_by_itself(
     tmp_path: Path,
 ) -> None:

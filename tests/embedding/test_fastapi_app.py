@@ -199,6 +199,7 @@ async def test_unknown_import_is_not_found(client: httpx.AsyncClient, path: str)
 # While imports run
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize("processes", ["one", "four"])
 async def test_health_answers_at_once_during_imports(
     processes: str, request: pytest.FixtureRequest

@@ -116,6 +116,7 @@ async def test_many_jobs_are_stored_in_one_transaction(alone: Runner, connect: C
     assert [await handle for handle in handles] == list(range(1_000))
 
 
+@pytest.mark.timed
 async def test_a_job_starts_soon_after_the_end_of_its_transaction(
     alone: Runner, connect: Connect
 ) -> None:
@@ -127,6 +128,7 @@ async def test_a_job_starts_soon_after_the_end_of_its_transaction(
     assert started[1] - committed <= PROMISED_SECONDS
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize("open_seconds", [0.0, 0.2])
 async def test_a_job_starts_soon_after_a_commit_that_nobody_tells_of(
     alone: Runner, connect: Connect, open_seconds: float
@@ -207,6 +209,7 @@ async def test_another_runner_takes_what_a_stopped_one_left_uncommitted(
     await nothing_left(before, tmp_path)
 
 
+@pytest.mark.timed
 async def test_a_client_enqueues_in_a_transaction_and_a_neighbour_runs_the_job_at_once(
     tmp_path: Path, connect: Connect
 ) -> None:
