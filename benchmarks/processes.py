@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+from asyncjobs.rules.limits import BULK_MAX
+
 from .children.member import NAP_SECONDS, member
 from .harness import Bar, Options, Row, child_command, interleave, percentile
 
@@ -104,13 +106,14 @@ async def crossing(folder: Path, jobs: int) -> list[float]:
 def run(options: Options) -> list[Row]:
     """Measure one process and four in turn."""
     jobs = options.pick(smoke=1_000, quick=8_000, normal=20_000)
+    bulk = min(jobs, BULK_MAX)
     naps = options.pick(smoke=200, quick=4_000, normal=8_000)
     trips = options.pick(smoke=20, quick=200, normal=1_000)
     runs = options.pick(smoke=1, quick=2, normal=5)
     four_nap, one_nap, four_drain, one_drain, four, one = interleave(
         options,
         *(partial(drained, count=count, jobs=naps, task="nap") for count in (PROCESSES, 1)),
-        *(partial(drained, count=count, jobs=jobs, task="no_op") for count in (PROCESSES, 1)),
+        *(partial(drained, count=count, jobs=bulk, task="no_op") for count in (PROCESSES, 1)),
         *(partial(awaited, count=count, jobs=jobs) for count in (PROCESSES, 1)),
         runs=runs,
     )

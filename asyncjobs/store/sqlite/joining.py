@@ -289,9 +289,65 @@ def write_lock_is_free(connection: sqlite3.Connection) -> bool:
 # A transaction from its beginning to its end
 
 
+class Line:
+    """Where the application's transactions of one process stand in line, and let the writer by.
+
+    A hundred that try for the lock beside each other, each ever more rarely, keep one another and
+    the writer from it: a new job waited 600 ms, and some heard ``StoreBusy``.
+    """
+
+    def __init__(self) -> None:
+        self._lock = asyncio.Lock()
+        self._served = 0
+        self._flush: asyncio.Future[None] | None = None
+
+    @contextlib.contextmanager
+    def flush(self) -> Iterator[None]:
+        """The writer writes, or waits for the lock: the next in line lets it go first."""
+        flush: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._flush = flush
+        try:
+            yield
+        finally:
+            if not flush.done():
+                flush.set_result(None)
+
+    @contextlib.asynccontextmanager
+    async def place(self, path: str) -> AsyncIterator[None]:
+        """Be the first in line.
+
+        Raises:
+            StoreBusy: the line has not moved for :data:`BUSY_SECONDS`.
+        """
+        waiting = True
+        while waiting:
+            served = self._served
+            try:
+                async with asyncio.timeout(BUSY_SECONDS):
+                    waiting = not await self._lock.acquire()
+            except TimeoutError:
+                if self._served == served:
+                    raise _line_stands(path) from None
+        try:
+            if self._flush is not None:
+                # This one alone, or a busy writer would keep everybody waiting.
+                await asyncio.wait([self._flush], timeout=TURN_WAIT_SECONDS)
+            yield
+        finally:
+            self._served += 1
+            self._lock.release()
+
+
+def _line_stands(path: str) -> StoreBusy:
+    return StoreBusy(
+        f"{path}: another runner.transaction of this process has been open for more than "
+        f"{BUSY_SECONDS:g} s. If it is one of this very task, it waits for itself: end that first"
+    )
+
+
 @contextlib.asynccontextmanager
-async def transaction(connection: object, home: Home) -> AsyncIterator[None]:
-    """The turn, BEGIN IMMEDIATE, and at the end COMMIT, or ROLLBACK after an error.
+async def transaction(connection: object, home: Home, line: Line) -> AsyncIterator[None]:
+    """A place in line, the turn, BEGIN IMMEDIATE, and COMMIT in the end, ROLLBACK after an error.
 
     Raises:
         InvalidOption: it is no connection, an unfit one, or has a transaction open.
@@ -299,19 +355,20 @@ async def transaction(connection: object, home: Home) -> AsyncIterator[None]:
         StoreError: it could not be committed.
     """
     await run_in(connection, partial(_check, home=home, open_already=False), home)
-    turn = FileLock(f"{home.path}-turn")
-    try:
-        await _take_turn(turn)
-        await _begin(connection, home)
+    async with line.place(home.path):
+        turn = FileLock(f"{home.path}-turn")
         try:
-            yield
-        except BaseException:
-            with contextlib.suppress(UnfitConnection):  # closed meanwhile: nothing is open
-                await run_in(connection, _roll_back, home)
-            raise
-        await run_in(connection, _commit, home)
-    finally:
-        turn.close()
+            await _take_turn(turn)
+            await _begin(connection, home)
+            try:
+                yield
+            except BaseException:
+                with contextlib.suppress(UnfitConnection):  # closed meanwhile: nothing is open
+                    await run_in(connection, _roll_back, home)
+                raise
+            await run_in(connection, _commit, home)
+        finally:
+            turn.close()
 
 
 async def _take_turn(turn: FileLock) -> None:
@@ -331,8 +388,8 @@ async def _begin(connection: object, home: Home) -> None:
 
     if not await _repeat_within(BUSY_SECONDS, begun):
         raise StoreBusy(
-            f"{home.path}: another program holds the write lock; waited {BUSY_SECONDS:g} s. If "
-            "that is another transaction of this very task, it waits for itself: end that one first"
+            f"{home.path}: somebody else holds the write lock; waited {BUSY_SECONDS:g} s. If that "
+            "is another transaction of this very task, it waits for itself: end that one first"
         )
 
 

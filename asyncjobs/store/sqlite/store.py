@@ -23,6 +23,7 @@ from .connection import CHECKPOINT_PAGES, Connection, connect, set_up
 from .joining import (
     TURN_WAIT_SECONDS,
     Home,
+    Line,
     run_here,
     run_in,
     transaction,
@@ -54,6 +55,7 @@ class SQLiteStore:
         self._shared = shared
         self._clock = clock or SystemClock()
         self._turn: FileLock | None = None
+        self._line = Line()
         self._checkpoints = True
         self._data_version: int | None = None
         self._newest_schema = migrations()[-1][0]
@@ -123,7 +125,8 @@ class SQLiteStore:
 
     async def write(self, operations: Sequence[Operation]) -> list[Any]:
         """Run the operations in one transaction and one hop; one result each."""
-        return await self._writer.run(partial(self._transact, operations))
+        with self._line.flush():
+            return await self._writer.run(partial(self._transact, operations))
 
     def _transact(
         self, operations: Sequence[Operation], connection: sqlite3.Connection
@@ -186,7 +189,7 @@ class SQLiteStore:
     @contextlib.asynccontextmanager
     async def transaction(self, connection: Any) -> AsyncIterator[None]:
         """A write transaction on the application's connection, begun when it can be."""
-        async with transaction(connection, self._home()):
+        async with transaction(connection, self._home(), self._line):
             yield
 
     async def settled(self, ids: Sequence[str]) -> set[str]:
