@@ -8,8 +8,10 @@ forked children.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
+import stat
 import time
 import weakref
 
@@ -26,8 +28,12 @@ class FileLock:
 
     def __init__(self, path: str, *, create: bool = True) -> None:
         self.path = path
-        flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0)
+        # Not to hang where somebody has put something else in its place.
+        flags = os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK | (os.O_CREAT if create else 0)
         self._descriptor = os.open(path, flags, 0o600)
+        if not stat.S_ISREG(os.fstat(self._descriptor).st_mode):
+            os.close(self._descriptor)
+            raise OSError(errno.EINVAL, "this is no lock file", path)
         if create:
             os.fchmod(self._descriptor, 0o600)
         _open_locks.add(self)
@@ -64,11 +70,11 @@ class FileLock:
     def write(self, text: str) -> None:
         """Make ``text`` the content of the file, for others to read."""
         os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, text.encode(), 0)
+        os.pwrite(self._descriptor, os.fsencode(text), 0)
 
     def read(self) -> str:
         """The content of the file."""
-        return os.pread(self._descriptor, CONTENT_MAX, 0).decode("utf-8", "replace")
+        return os.fsdecode(os.pread(self._descriptor, CONTENT_MAX, 0))
 
     def still_there(self) -> bool:
         """False when somebody has unlinked the file under us."""

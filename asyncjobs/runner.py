@@ -358,7 +358,8 @@ class Runner(TaskRegistrar):
                 task.start(self)
             await engine.start()
         except BaseException:
-            self._forget_engine()
+            if self._engine is engine:  # else somebody has stopped it, and started another
+                self._forget_engine()
             raise
         self._was_started = True
 
@@ -408,8 +409,11 @@ class Runner(TaskRegistrar):
         asked = asyncio.Event()
 
         def ask() -> None:
-            if asked.is_set() and self._engine is not None:
-                self._engine.hurry()
+            engine = self._engine
+            if engine is not None and asked.is_set():
+                engine.hurry()
+            elif engine is not None:
+                engine.give_up_starting()
             asked.set()
 
         for number in signals:
@@ -417,6 +421,9 @@ class Runner(TaskRegistrar):
         try:
             async with self:
                 await self._asked_or_failed(asked)
+        except RunnerClosed:
+            if not asked.is_set():  # else it was told to stop while it was starting
+                raise
         finally:
             for number in signals:
                 loop.remove_signal_handler(number)

@@ -177,10 +177,14 @@ class _Held(Generic[T]):
             async with self.resource.manager() as self._value:
                 self._entered.set_result(None)
                 await self._leave.wait()
-        except (GeneratorExit, KeyboardInterrupt):
-            raise
         except BaseException as error:
             self._error = error
+            if isinstance(error, KeyboardInterrupt):
+                raise
+        finally:
+            self._tell()
+
+    def _tell(self) -> None:
         if not self._entered.done():
             self._entered.set_result(None)
         elif not self._leave.is_set():

@@ -50,6 +50,9 @@ def _nothing() -> None:
 class Dispatcher:
     """The engine's middle: from claimed rows to reported outcomes."""
 
+    _unseen: Mapping[tuple[str, int], tuple[int, int]] = {}
+    """Where the next claim goes on in levels that the last one did not see to the end."""
+
     def __init__(
         self,
         *,
@@ -112,7 +115,8 @@ class Dispatcher:
 
     def learn(self, task: RunnableTask) -> None:
         """Run jobs of one more task from now on."""
-        self._known[task.name] = task.executor
+        # A new dict: the writer's thread may be reading the one that its claim was given.
+        self._known = {**self._known, task.name: task.executor}
         self.wake()
 
     # Claiming
@@ -135,13 +139,15 @@ class Dispatcher:
         self._due = False
         self._asked = room
         self._probation_asked = not (self._on_probation or self._off_probation)
-        return Claim(self.instance, self._known, room, self._queues, self._probation_asked)
+        return Claim(
+            self.instance, self._known, room, self._queues, self._unseen, self._probation_asked
+        )
 
     def claimed(self, result: ClaimResult) -> None:
         """Run what was claimed, and remember when to look again."""
         self._asked = {}
         self._probation_asked = False
-        self._waiting = result.waiting
+        self._waiting, self._unseen = result.waiting, result.resume
         if result.waiting or result.parked or result.left:
             self._bell.tell_jobs()
         for name, jobs in result.parked.items():
@@ -245,6 +251,8 @@ class Dispatcher:
             elif transition.state in FINISHED:
                 self._deliver(run, transition.state, transition)
             elif transition.run_at is not None and transition.run_at <= self._clock.now():
+                if self.draining:
+                    self._bell.tell_jobs()
                 if not self._asked:  # a claim in the same transaction has seen it
                     self.wake()
             else:

@@ -62,6 +62,7 @@ class Doorbell:
         self._ended: list[str] = []
         self._sending: asyncio.Handle | None = None
         self._socket: socket.socket | None = None
+        self._warned = False
         self.address = ""
         """Where this process can be rung."""
 
@@ -169,8 +170,10 @@ class Doorbell:
                 return
             try:
                 ring = _decode(encoded)
-            except msgspec.DecodeError:
-                log.warning("the doorbell got %d bytes that are no ring", len(encoded))
+            except ValueError:  # msgspec's own, or text that is no UTF-8
+                if not self._warned:
+                    log.warning("the doorbell got %d bytes that are no ring", len(encoded))
+                self._warned = True
                 continue
             self._on_ring(ring)
 

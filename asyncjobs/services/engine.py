@@ -112,7 +112,8 @@ class Engine:
         self._clock_offset = 0.0
         self._stubborn = False
         self._has_company = True
-        self._heeding: asyncio.Task[None] | None = None
+        self._cancels_asked = asyncio.Event()
+        """Set when another process has asked to cancel a job that may run here."""
 
     # Starting
 
@@ -122,14 +123,14 @@ class Engine:
         Raises:
             StoreUnavailable: and its children; nothing is left behind.
             ResourceFailed: a resource could not be set up; the others are torn down.
+            RunnerClosed: it was stopped meanwhile.
         """
         self._main = asyncio.create_task(self._run(), name="asyncjobs")
         ready = asyncio.create_task(self._ready.wait())
         try:
             await asyncio.wait([self._main, ready], return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
-            self._stopping.set()
-            self._setup.cancel()
+            self.give_up_starting()
             await self._ended()
             raise
         finally:
@@ -138,6 +139,13 @@ class Engine:
             raise self.failure
         if self.failure is not None:
             raise self._failed()
+        if not self._ready.is_set():
+            raise RunnerClosed(f"the runner on {self.settings.path} was stopped while it started")
+
+    def give_up_starting(self) -> None:
+        """Stop as soon as the start is over; the application's own setup is cut short."""
+        self._stopping.set()
+        self._setup.cancel()
 
     async def _run(self) -> None:
         try:
@@ -174,8 +182,6 @@ class Engine:
             instance.stop(unfinished=dispatcher is not None and bool(dispatcher.held()))
         await self.joiner.close()
         self.bell.close()
-        if self._heeding is not None:
-            await asyncio.wait([self._heeding])
         await self.resolver.close()
         try:
             await self.store.close()
@@ -236,6 +242,7 @@ class Engine:
                 group.start_soon(repeat, pruner.prune, PRUNE_SECONDS)
             self._clock_offset = self._measure_clock()
             group.start_soon(self._renew_when_lost, name="asyncjobs-renew")
+            group.start_soon(self._cancel_when_asked, name="asyncjobs-cancel")
             group.start_soon(repeat, self._tick, TICK_SECONDS)
             self.commit.open = True
             self._ready.set()
@@ -300,14 +307,17 @@ class Engine:
             self.resolver.refresh()
         for job_id in ring.ended:
             self.resolver.refresh_one(job_id)
-        if ring.cancels and self._heeding is None:
-            self._heeding = asyncio.get_running_loop().create_task(self._heed_cancels())
-            self._heeding.add_done_callback(self._heeded)
+        if ring.cancels:
+            self._cancels_asked.set()
 
-    def _heeded(self, task: asyncio.Task[None]) -> None:
-        self._heeding = None
-        if not task.cancelled() and isinstance(task.exception(), StoreError):
-            log.warning("cancellations from elsewhere are looked for again: %s", task.exception())
+    async def _cancel_when_asked(self) -> None:
+        while True:
+            await self._cancels_asked.wait()
+            self._cancels_asked.clear()
+            try:
+                await self._heed_cancels()
+            except StoreError as error:
+                log.warning("cancellations from elsewhere are looked for again: %s", error)
 
     async def _heed_cancels(self) -> None:
         for run in await self.store.cancels_of(self.dispatcher.instance):
@@ -344,7 +354,7 @@ class Engine:
         Raises:
             RunnerFailed: the runner's own task had died.
         """
-        self._stopping.set()
+        self.give_up_starting()
         await self._ended()
         if self.failure is not None:
             raise self._failed()
@@ -382,8 +392,10 @@ class Engine:
         await self.commit.finished.wait()
 
     def hurry(self) -> None:
-        """End the grace time now."""
-        self.dispatcher.hurry()
+        """End the grace time now, or whatever still holds up the start."""
+        self.give_up_starting()
+        if hasattr(self, "dispatcher"):
+            self.dispatcher.hurry()
 
     # For the faces
 

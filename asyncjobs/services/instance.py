@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterator
 
 from ..errors import StoreUnavailable
-from ..locks import CONTENT_MAX, FileLock
+from ..locks import FileLock
 from .doorbell import remove_bell
 
 LEASE_SECONDS = 30.0
@@ -131,9 +131,9 @@ class Neighbours:
             address = self._bells.get(instance)
             if address is None:
                 try:
-                    with open(self._path(instance), encoding="utf-8") as file:
-                        address = file.read(CONTENT_MAX)
-                except OSError:
+                    with contextlib.closing(FileLock(self._path(instance), create=False)) as lock:
+                        address = lock.read()
+                except OSError:  # just gone, or no lock file at all
                     continue
             bells[instance] = address
         self._bells = bells
@@ -148,7 +148,7 @@ class Neighbours:
             try:
                 stamp = os.stat(path).st_mtime_ns
                 lock = FileLock(path, create=False)
-            except FileNotFoundError:
+            except OSError:  # just gone, or no lock file at all
                 continue
             if lock.try_acquire():
                 yield instance, lock

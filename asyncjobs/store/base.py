@@ -64,6 +64,8 @@ class Claim(Struct, frozen=True):
     tasks: Mapping[str, str]
     room: Mapping[str, int]
     queues: tuple[str, ...] | None = None
+    resume: Mapping[tuple[str, int], tuple[int, int]] = {}
+    """Where the claim before had to stop in levels (queue, priority): behind (run_at, seq)."""
     probation: bool = True
     """Whether a job may be taken that one more crash would end; never more than one is.
 
@@ -82,6 +84,8 @@ class ClaimResult(NamedTuple):
     """When the next delayed job falls due; only known when the claim saw all that is due."""
     parked: Mapping[str, int] = {}
     """Due jobs of tasks that nobody here knows, set aside: how many, by task."""
+    resume: Mapping[tuple[str, int], tuple[int, int]] = {}
+    """For the next claim: levels of which only the first due jobs were looked at."""
     left: bool = False
     """True when jobs were enqueued with the claim that it did not take: others may."""
 

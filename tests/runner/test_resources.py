@@ -19,6 +19,7 @@ from asyncjobs import (
     Resource,
     ResourceFailed,
     Runner,
+    RunnerClosed,
     RunnerNotStarted,
     Tasks,
     current_job,
@@ -232,6 +233,68 @@ async def test_a_start_that_is_cancelled_during_a_setup_leaves_nothing(
     assert notes == ["open a", "close a"]
     gate.set()
     await nothing_left(before, tmp_path)
+
+
+async def test_a_stop_during_a_setup_ends_the_start_and_a_new_one_is_not_lost(
+    tmp_path: Path,
+) -> None:
+    before = census(tmp_path)
+    tasks = Tasks()
+    begun: list[int] = []
+
+    async def endless_at_first() -> AsyncIterator[None]:
+        begun.append(1)
+        if len(begun) == 1:
+            await asyncio.Event().wait()
+        yield
+
+    tasks.resource(endless_at_first)
+    runner = Runner(tmp_path / "jobs.db", grace=0.1)
+    runner.include(tasks)
+
+    async def restart() -> None:
+        await runner.stop()
+        await runner.start()
+
+    starting = asyncio.create_task(runner.start())
+    await until(lambda: begun)
+    restarting = asyncio.create_task(restart())
+    await asyncio.sleep(0)
+    starting.cancel()  # as the host gives the first start up; the second is somebody else's
+    with pytest.raises((asyncio.CancelledError, RunnerClosed)):
+        await starting
+    await restarting
+    assert runner.healthy
+    await runner.stop()
+    del starting, restarting
+    await nothing_left(before, tmp_path)
+
+
+async def test_a_setup_that_stops_its_runner_does_not_wait_for_itself(tmp_path: Path) -> None:
+    runner = Runner(tmp_path / "jobs.db", grace=0.1)
+
+    @runner.resource
+    async def suicidal() -> AsyncIterator[None]:
+        await runner.stop()
+        yield
+
+    with pytest.raises(RunnerClosed, match="stopped while it started"):
+        await runner.start()
+
+
+@pytest.mark.parametrize("error", [GeneratorExit, SystemExit])
+async def test_whatever_a_setup_raises_fails_the_start(
+    tmp_path: Path, error: type[BaseException]
+) -> None:
+    runner = Runner(tmp_path / "jobs.db")
+
+    @runner.resource
+    async def odd() -> AsyncIterator[None]:
+        raise error
+        yield
+
+    with pytest.raises(ResourceFailed, match=error.__name__):
+        await runner.start()
 
 
 async def test_setup_and_teardown_happen_in_one_asyncio_task(tmp_path: Path) -> None:

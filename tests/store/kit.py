@@ -78,6 +78,7 @@ class Desk:
         tasks: dict[str, str] | None = None,
         room: dict[str, int] | None = None,
         queues: tuple[str, ...] | None = None,
+        **more: Any,
     ) -> ClaimResult:
         """Claim for the tasks of this kit, with room for plenty, if not said otherwise."""
         result: ClaimResult = await self.do(
@@ -86,6 +87,7 @@ class Desk:
                 TASKS if tasks is None else tasks,
                 PLENTY if room is None else room,
                 queues,
+                **more,
             )
         )
         return result

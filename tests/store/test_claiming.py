@@ -7,6 +7,7 @@ import pytest
 from asyncjobs import Runner
 from asyncjobs.states import Event
 from asyncjobs.store.base import Claim, Insert
+from asyncjobs.store.sqlite import claiming
 from asyncjobs.testing import ManualClock
 
 from .kit import PLENTY, SECOND, Desk, new_job
@@ -273,6 +274,40 @@ async def test_known_job_behind_thousands_of_unknown_ones_is_reached(desk: Desk)
         # Either it is taken, or the claim says that there may be more to take.
         assert taken or "coroutine" in result.waiting
     assert taken == [known]
+
+
+async def test_job_with_room_behind_more_jobs_without_than_a_walk_visits_is_reached(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claiming, "VISITS_MAX", 10)
+    tasks = {"add": "coroutine", "convert": "thread"}
+    ahead = [desk.job() for _ in range(35)]
+    last = desk.job(task="convert")
+    await desk.insert(*ahead, last)
+    taken: list[str] = []
+    result = await desk.claim(tasks=tasks, room={"thread": 1})
+    claims = 1
+    while "thread" in result.waiting and not result.jobs:
+        result = await desk.claim(tasks=tasks, room={"thread": 1}, resume=result.resume)
+        claims += 1
+    taken = [job.id for job in result.jobs]
+    assert (taken, claims) == ([last.id], 3)
+    # With room for those ahead, the walk begins with the first of them, wherever it had stopped.
+    result = await desk.claim(
+        tasks=tasks, room={"coroutine": 1}, resume={("default", 0): (desk.clock.now(), 20)}
+    )
+    assert [job.id for job in result.jobs] == [ahead[0].id]
+
+
+async def test_walk_that_found_nothing_to_the_end_asks_for_no_other(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claiming, "VISITS_MAX", 10)
+    await desk.insert(*[desk.job() for _ in range(10)])
+    await desk.add(task="convert", delay=SECOND)
+    result = await desk.claim(tasks={"add": "coroutine", "convert": "thread"}, room={"thread": 1})
+    assert (result.jobs, result.resume) == ([], {})
+    assert result.waiting == {"coroutine"}
 
 
 async def test_delayed_job_of_an_unknown_task_is_left_alone_until_due(desk: Desk) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
@@ -20,7 +20,8 @@ from ..base import Claim, ClaimResult
 from .transaction import Transaction, to_json
 
 VISITS_MAX = 10_000
-"""Jobs without room that one claim passes over in a level: a millisecond of the writer."""
+"""Jobs without room that a walk passes over in a level: a millisecond of the writer. The next claim
+goes on from there, so that what stands behind them is found."""
 SMALLEST_WINDOW = 16
 EARLIEST = -(2**63)
 """Before every instant that a job can be due at; those before 1970 are negative."""
@@ -47,6 +48,9 @@ class _Selection:
         self.total = sum(self.room.values())
         self.waiting = executors - self.room.keys()
         self.probation = operation.probation
+        self.resume = operation.resume
+        self.unseen: dict[tuple[str, int], tuple[int, int]] = {}
+        """Where the walk had to stop in levels that hold more due jobs."""
         self.queued: list[Any] = []
         self.parked: list[Any] = []
         self.unknown: list[int] = []
@@ -98,12 +102,15 @@ def claim(tx: Transaction, operation: Claim) -> ClaimResult:
     if selection.worthwhile:
         saw_all = _take_parked(tx, operation, selection) and _take_queued(tx, levels, selection)
     parked = _park(tx, selection.unknown) if selection.unknown else {}
+    if selection.unseen:
+        selection.waiting.update(selection.room)  # there may be something for them after all
     due = [tx.value("next_run_at", *level, tx.now) for level in levels] if saw_all else []
     return ClaimResult(
         _claim(tx, operation.instance, selection),
         frozenset(selection.waiting),
         min((run_at for run_at in due if run_at is not None), default=None),
         parked,
+        selection.unseen,
     )
 
 
@@ -159,8 +166,28 @@ def _take_queued(tx: Transaction, levels: list[tuple[str, int]], selection: _Sel
 def _due(
     tx: Transaction, queue: str, priority: int, window: int, selection: _Selection
 ) -> Iterator[Any]:
-    """Due jobs of one level, fetched a window at a time, but for tasks without room."""
-    run_at, seq = EARLIEST, 0
+    """Due jobs of one level, but for tasks without room.
+
+    From its head; when too many are passed over there, also from where the last claim had to stop.
+    """
+    edge = yield from _walk(tx, queue, priority, window, selection, (EARLIEST, 0))
+    if edge is not None:
+        start = max(edge, selection.resume.get((queue, priority), edge))
+        edge = yield from _walk(tx, queue, priority, window, selection, start)
+    if edge is not None:
+        selection.unseen[queue, priority] = edge
+
+
+def _walk(
+    tx: Transaction,
+    queue: str,
+    priority: int,
+    window: int,
+    selection: _Selection,
+    start: tuple[int, int],
+) -> Generator[Any, None, tuple[int, int] | None]:
+    """Fetch a window at a time behind ``start``; where it had to stop, ``None`` at the end."""
+    run_at, seq = start
     while True:
         rows = tx.fetch(
             "claim_candidates",
@@ -169,7 +196,8 @@ def _due(
         )  # fmt: skip
         yield from rows
         if len(rows) < window:
-            return
+            edges = tx.fetch("claim_edge", queue, priority, run_at, seq, tx.now, VISITS_MAX - 1)
+            return edges[0] if edges else None
         run_at, seq = rows[-1][RUN_AT], rows[-1][SEQ]
 
 

@@ -97,6 +97,11 @@ CROSS JOIN asyncjobs_jobs AS j ON j.seq = c.seq
 WHERE c.task NOT IN (SELECT value FROM json_each(?))
   AND (? OR j.crashes = 0 OR j.crashes + 1 < j.max_crashes) LIMIT ?;
 
+-- claim_edge: where such a walk ended that had to stop before the last due job, if it had to.
+SELECT run_at, seq FROM asyncjobs_jobs INDEXED BY asyncjobs_claimable
+WHERE state = 'queued' AND queue = ? AND priority = ? AND (run_at, seq) > (?, ?) AND run_at <= ?
+ORDER BY run_at, seq LIMIT 1 OFFSET ?;
+
 -- unstarted: how many jobs of each task wait, delayed ones included.
 SELECT task, state, sum(jobs) FROM asyncjobs_counts
 WHERE state IN ('queued', 'blocked') AND jobs > 0 GROUP BY task, state;

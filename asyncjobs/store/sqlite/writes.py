@@ -427,7 +427,8 @@ def _fate(operation: Rescue, orphan: _Orphan, *, stopped: bool) -> Crashed | Rel
     """
     if stopped and orphan.max_crashes > 1:
         return Released("shutdown")
-    return Crashed(operation.detail, orphan.crashes, orphan.max_crashes)
+    detail = "it did not end with its runner, and was cut off" if stopped else operation.detail
+    return Crashed(detail, orphan.crashes, orphan.max_crashes)
 
 
 def disown(tx: Transaction, operation: Disown) -> int:
