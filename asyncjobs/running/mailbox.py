@@ -53,6 +53,7 @@ class Mailbox:
         Its own, since a retry by hand may empty the mailbox before the waiter's turn comes.
         """
         boxes = self.boxes
+        # The question stands here as well as in check_loop(): a call less a job.
         if asyncio.get_running_loop() is not boxes.loop:
             boxes.check_loop()
         future: asyncio.Future[Outcome] = boxes.loop.create_future()
@@ -116,7 +117,7 @@ class Mailboxes:
         """The job's mailbox, a new one if nobody holds one."""
         if len(self.dropped) > SWEEP_AT:
             self._sweep()
-        reference = self._boxes.get(job_id)
+        reference = self._boxes.get(job_id)  # as find(), without a call: once a job
         box = None if reference is None else reference()
         if box is None:
             box = Mailbox(self, job_id, local=local)

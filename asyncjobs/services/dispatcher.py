@@ -205,7 +205,7 @@ class Dispatcher:
         else:
             self._report(run, happened)
         run.ended = True
-        if run.job.crashes:
+        if run.job.crashes:  # nobody else is on probation
             self._leave_probation(run)
         # The task's context holds the run: a circle, which would leave eight objects a job to the
         # garbage collector, and the collector with a tenth of the time.

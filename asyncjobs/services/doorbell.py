@@ -27,8 +27,8 @@ RINGS_A_PASS = 64
 log = logging.getLogger("asyncjobs")
 
 
-class Ring(Struct, frozen=True, array_like=True):
-    """What one process tells the others."""
+class Ring(Struct, array_like=True):
+    """What one process tells the others; filled until it is sent."""
 
     hello: bool = False
     """It has come, and wants to be rung too."""
@@ -56,10 +56,7 @@ class Doorbell:
         """Who is there besides this process: instance to address."""
         self._missed: set[str] = set()
         """Addresses that did not take the last ring."""
-        self._hello = False
-        self._jobs = False
-        self._cancels = False
-        self._ended: list[str] = []
+        self._next = Ring()
         self._sending: asyncio.Handle | None = None
         self._socket: socket.socket | None = None
         self._warned = False
@@ -106,25 +103,25 @@ class Doorbell:
 
     def tell_hello(self) -> None:
         """Say that this process is there."""
-        self._hello = True
+        self._next.hello = True
         self._soon()
 
     def tell_jobs(self) -> None:
         """Say that jobs were written for whoever has room."""
-        if self.others and not self._jobs:
-            self._jobs = True
+        if self.others:
+            self._next.jobs = True
             self._soon()
 
     def tell_cancels(self) -> None:
         """Say that somebody else is to cancel a job that it runs."""
         if self.others:
-            self._cancels = True
+            self._next.cancels = True
             self._soon()
 
     def tell_ended(self, job_id: str) -> None:
         """Say that a job has ended."""
         if self.others:
-            self._ended.append(job_id)
+            self._next.ended.append(job_id)
             self._soon()
 
     def _soon(self) -> None:
@@ -135,9 +132,7 @@ class Doorbell:
         self._sending = None
         if self._socket is None:
             return
-        ring = Ring(self._hello, self._jobs, self._cancels, False, self._ended)
-        self._hello = self._jobs = self._cancels = False
-        self._ended = []
+        ring, self._next = self._next, Ring()
         encoded = _encode(ring)
         everything = _encode(Ring(ring.hello, True, True, True))
         for address in self.others.values():

@@ -83,8 +83,9 @@ async def test_resources_are_set_up_in_order_before_jobs_and_torn_down_after_the
 
     @tasks.task(name="note")
     async def note() -> None:
+        dispatcher = runner.engine().dispatcher
         notes.append("job begins")
-        await asyncio.sleep(0.01)  # still running when the block below ends
+        await until(lambda: dispatcher.draining)  # the block below has ended
         notes.append("job ends")
 
     before = census(tmp_path)

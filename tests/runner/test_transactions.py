@@ -374,9 +374,10 @@ async def test_a_handle_waits_for_the_commit(alone: Runner, connect: Connect) ->
     handle = await alone.enqueue(echo.job(1), tx=connection)
     other = alone.handle(handle.id)  # as by another request, which has only the id
     waiting = [asyncio.create_task(one.result()) for one in (handle, other)]
+    resolver = alone.engine().resolver
     for _ in range(50):  # somebody else's writes make every awaited job be looked up
-        alone.engine().resolver.refresh()
-        await asyncio.sleep(0.001)
+        resolver.refresh()
+        await resolver.close()  # waits for the lookup
     assert not any(task.done() for task in waiting)
     with pytest.raises(TimeoutError):
         await handle.result(timeout=0.01)
