@@ -139,11 +139,7 @@ class Registry:
         check_flag(scan, "scan")
         store = self._runner.engine().store
         if set(what.given()) <= _COUNTED and not DERIVED_STATES.intersection(what.states):
-            states = what.states or (None,)
-            by_state = [
-                await store.count(state=state, queue=what.queue, task=what.task) for state in states
-            ]
-            return Count(sum(by_state))
+            return Count(await store.count(what.states, queue=what.queue, task=what.task))
         if scan:
             return Count(await store.count_rows(what, most=None, scan=True))
         return Count.up_to(COUNT_MAX, await store.count_rows(what, most=COUNT_MAX + 1))

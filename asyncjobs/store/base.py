@@ -406,8 +406,8 @@ class Store(Protocol):
         """The same in the filter's own order, but only where the jobs stand."""
         ...
 
-    async def count(self, *, state: str | None, queue: str | None, task: str | None) -> int:
-        """How many jobs, from the counter rows."""
+    async def count(self, states: Sequence[str], *, queue: str | None, task: str | None) -> int:
+        """How many jobs, from the counter rows as of one instant; no states mean any."""
         ...
 
     async def count_rows(self, what: Filter, *, most: int | None, scan: bool = False) -> int:

@@ -317,7 +317,7 @@ class StoreMachine(RuleBasedStateMachine):
             self.agrees(job)
         for state in State:
             expected = sum(job.state == state for job in self.jobs.values())
-            assert self.run(self.store.count(state=state, queue=None, task=None)) == expected
+            assert self.run(self.store.count([state], queue=None, task=None)) == expected
         assert self.run(self.store.check()) == []
         self.run(self.store.close())
 

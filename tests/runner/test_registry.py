@@ -239,6 +239,26 @@ def test_count_says_when_it_is_not_exact() -> None:
     assert Count(5) + 1 == 6
 
 
+async def test_job_that_moves_while_several_states_are_counted_is_counted_once(
+    runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handle = await good.options(delay=60).enqueue()
+    await handle.cancel()
+    store = runner.engine().store
+    count = store.count
+
+    async def count_then_a_move(*args: Any, **options: Any) -> int:
+        counted = await count(*args, **options)
+        if (await handle.job()).state == "cancelled":
+            await handle.retry()
+        return counted
+
+    monkeypatch.setattr(store, "count", count_then_a_move)
+    states = ["cancelled", "completed", "queued", "running"]
+
+    assert await runner.registry.count(state=states) == 1
+
+
 async def test_derived_state_is_counted_up_to_ten_thousand(runner: Runner) -> None:
     later = good.options(delay=3600)
     await runner.enqueue_many([later.job(1) for _ in range(10_000)])

@@ -158,7 +158,7 @@ class Desk:
         self, state: str | None = None, queue: str | None = None, task: str | None = None
     ) -> int:
         """From the counters."""
-        return await self.store.count(state=state, queue=queue, task=task)
+        return await self.store.count([state] if state else [], queue=queue, task=task)
 
     async def listed(
         self,

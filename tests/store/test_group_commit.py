@@ -346,7 +346,7 @@ async def test_bad_job_in_a_shared_flush_fails_alone(
         await bad
     assert "canary" not in str(refused.value)
     assert commit.failing is None
-    assert await watched.count(state=None, queue=None, task=None) == 7
+    assert await watched.count([], queue=None, task=None) == 7
 
 
 async def test_operation_that_breaks_a_constraint_fails_alone(

@@ -12,7 +12,7 @@ from ..base import Filter, Order, Page, Places
 from ..filters import Branch, branches, decode_cursor, encode_cursor, in_order
 from ..walks import check_bounded, choose, offered, order_of, states_of, too_long
 from .reads import jobs
-from .transaction import STATEMENTS
+from .transaction import STATEMENTS, to_json
 
 BUDGET_SECONDS = 0.15
 """CPU seconds of the connection's thread that a search may take; so another program's load does
@@ -64,6 +64,14 @@ def places(
     )
 
 
+def count(
+    connection: sqlite3.Connection, states: Sequence[str], queue: str | None, task: str | None
+) -> int:
+    """How many jobs, from the counters; no states mean any."""
+    values = (to_json(list(states)).decode(), queue, task)
+    return int(connection.execute(STATEMENTS["count"], values).fetchone()[0])
+
+
 def count_rows(
     connection: sqlite3.Connection, what: Filter, now: int, *, most: int | None, scan: bool
 ) -> int:
@@ -94,19 +102,13 @@ def _branches(
 def _sizes(connection: sqlite3.Connection, what: Filter) -> dict[str, int]:
     """How many rows the walks have that the counters know of."""
     stored = {"scheduled": "queued", "retrying": "queued"}
-    asked: dict[str, list[tuple[str | None, str | None, str | None]]] = {
-        "states": [(stored.get(state, state), None, None) for state in states_of(what)],
-        "task": [(None, None, what.task)],
-        "queue": [(None, what.queue, None)],
+    states = sorted({stored.get(state, state) for state in states_of(what)})
+    asked: dict[str, tuple[Sequence[str], str | None, str | None]] = {
+        "states": (states, None, None),
+        "task": ((), None, what.task),
+        "queue": ((), what.queue, None),
     }
-    walks = offered(what)
-    return {
-        walk: sum(
-            connection.execute(STATEMENTS["count"], values).fetchone()[0] for values in asked[walk]
-        )
-        for walk in walks
-        if walk in asked
-    }
+    return {walk: count(connection, *asked[walk]) for walk in offered(what) if walk in asked}
 
 
 def _fill(statement: str, part: Branch) -> str:

@@ -395,10 +395,10 @@ SELECT a.attempt, a.claim, a.event, a.reason, a.instance, a.started_at, a.finish
 FROM asyncjobs_attempts AS a JOIN asyncjobs_jobs AS j ON j.seq = a.seq
 WHERE j.id = ? ORDER BY a.claim;
 
--- count: how many jobs, from the counters.
+-- count: how many jobs in some states or, given [], in any, from the counters.
 SELECT ifnull(sum(jobs), 0) FROM asyncjobs_counts
-WHERE queue <> '' AND state = ifnull(?, state) AND queue = ifnull(?, queue)
-  AND task = ifnull(?, task);
+WHERE queue <> '' AND (?1 = '[]' OR state IN (SELECT value FROM json_each(?1)))
+  AND queue = ifnull(?2, queue) AND task = ifnull(?3, task);
 
 -- tables: what is in the file, ours or not.
 SELECT name FROM sqlite_master WHERE type = 'table';

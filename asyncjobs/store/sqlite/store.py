@@ -30,7 +30,7 @@ from .joining import (
     write_joined,
     write_lock_is_free,
 )
-from .listing import count_rows, list_jobs, places
+from .listing import count, count_rows, list_jobs, places
 from .migrate import check_version, migrate, migrations
 from .transaction import STATEMENTS, Transaction, TryCarefully, to_json
 
@@ -277,13 +277,9 @@ class SQLiteStore:
             if connection.in_transaction:
                 connection.execute("COMMIT")
 
-    async def count(self, *, state: str | None, queue: str | None, task: str | None) -> int:
-        """How many jobs, from the counter rows."""
-        return await self._reader.run(
-            lambda connection: connection.execute(
-                STATEMENTS["count"], (state, queue, task)
-            ).fetchone()[0]
-        )
+    async def count(self, states: Sequence[str], *, queue: str | None, task: str | None) -> int:
+        """How many jobs, from the counter rows as of one instant; no states mean any."""
+        return await self._reader.run(lambda connection: count(connection, states, queue, task))
 
     async def count_rows(self, what: Filter, *, most: int | None, scan: bool = False) -> int:
         """How many pass the filter, counted row by row up to ``most``."""
