@@ -28,13 +28,13 @@ from .rules.limits import (
     check_integer,
     check_text,
 )
-from .services.by_hand import Change, change_all, change_by_hand
+from .services.by_hand import change_all, change_by_hand
 from .states import DERIVED_STATES
 from .store.base import (
     AuditNote,
     ByHand,
     Cancel,
-    CancelResult,
+    Change,
     Delete,
     Order,
     Page,
@@ -229,8 +229,7 @@ class Registry:
             UnknownJob: there is no such row.
         """
         change = Cancel([_check_id(job_id)], _check_reason(reason))
-        answer = await self._change_one(job_id, change, actor)
-        return str(answer.outcome)
+        return await self._change_one(job_id, change, actor)
 
     async def retry(self, job_id: str, *, actor: str | None = None) -> None:
         """Run a finished job again, from its first attempt; its history stays.
@@ -254,14 +253,14 @@ class Registry:
         if answer == "running":
             raise IllegalMove(f"job {job_id} is running; cancel it and wait for its end")
 
-    async def _change_one(self, job_id: str, change: Change, actor: str | None) -> Any:
+    async def _change_one(self, job_id: str, change: Change, actor: str | None) -> str:
         engine = self._runner.engine()
         note = None if actor is None else self._note(actor, {"id": job_id})
         result = await change_by_hand(engine, ByHand(change, note))
         (answer,) = result.answers
-        if answer == "missing" or answer == CancelResult("missing"):
+        if answer.outcome == "missing":
             raise _unknown(job_id)
-        return answer
+        return answer.outcome
 
     async def cancel_all(
         self,

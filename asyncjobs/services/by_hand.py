@@ -12,14 +12,15 @@ from ..records import BulkResult
 from ..running.context import Run
 from ..running.mailbox import Mailboxes
 from ..store.base import (
+    Answer,
     AuditNote,
     ByHand,
     ByHandResult,
     Cancel,
-    CancelResult,
-    Delete,
+    Change,
     Filter,
     Requeue,
+    Slice,
     Store,
 )
 from ..store.group_commit import GroupCommit
@@ -32,7 +33,6 @@ SLICE_ROWS = 50
 PAGE_SLICES = 20
 """Slices that are looked for at once."""
 
-Change = Cancel | Requeue | Delete
 T = TypeVar("T")
 
 
@@ -51,7 +51,7 @@ class Live(Protocol):
     bell: Doorbell
 
 
-async def change_by_hand(live: Live, operation: ByHand) -> ByHandResult:
+async def change_by_hand(live: Live, operation: ByHand | Slice) -> ByHandResult:
     """Write a change, and tell runs and handles of this process."""
     return await _whole(_change(live, operation))
 
@@ -71,24 +71,23 @@ async def change_all(
             what, limit=SLICE_ROWS * PAGE_SLICES, cursor=cursor, scan=scan
         )
         matched += len(page.seqs)
-        for start in range(0, len(page.seqs), SLICE_ROWS) if note else ():
+        for start in range(0, len(page.seqs), SLICE_ROWS) if note is not None else ():
+            assert note is not None
             slice_ = page.seqs[start : start + SLICE_ROWS]
-            result = await change_by_hand(live, ByHand(change, note, what, slice_))
+            result = await change_by_hand(live, Slice(change, note, what, slice_))
             changed += result.changed
         cursor = page.cursor
         if cursor is None:
             break
     if note is not None and not matched:
-        await change_by_hand(live, ByHand(change, note, what))
+        await change_by_hand(live, Slice(change, note, what, ()))
     skipped = 0 if note is None else matched - changed
     return BulkResult(matched=matched, changed=changed, skipped=skipped, dry_run=note is None)
 
 
-async def _change(live: Live, operation: ByHand) -> ByHandResult:
-    waiting = (
-        live.commit.execute(operation) if operation.what is None else live.commit.alone(operation)
-    )
-    result: ByHandResult = await waiting
+async def _change(live: Live, operation: ByHand | Slice) -> ByHandResult:
+    write = live.commit.alone if isinstance(operation, Slice) else live.commit.execute
+    result: ByHandResult = await write(operation)
     for job_id, answer in zip(result.ids, result.answers, strict=True):
         _act_upon(live, operation.change, job_id, answer)
     if isinstance(operation.change, Requeue) and result.changed:
@@ -97,17 +96,17 @@ async def _change(live: Live, operation: ByHand) -> ByHandResult:
     return result
 
 
-def _act_upon(live: Live, change: Change, job_id: str, answer: str | CancelResult) -> None:
+def _act_upon(live: Live, change: Change, job_id: str, answer: Answer) -> None:
     match answer:
-        case "requeued":
+        case Answer("requeued"):
             live.mailboxes.forget(job_id)
-        case "deleted":
+        case Answer("deleted"):
             live.mailboxes.deliver(job_id, GONE)
             live.bell.tell_ended(job_id)
-        case CancelResult("cancelled"):
+        case Answer("cancelled"):
             live.resolver.refresh_one(job_id)
             live.bell.tell_ended(job_id)
-        case CancelResult("requested", int(seq)) if isinstance(change, Cancel):
+        case Answer("requested", int(seq)) if isinstance(change, Cancel):
             live.dispatcher.cancel(seq, change.reason or "")
             live.bell.tell_cancels()
 

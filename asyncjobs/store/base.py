@@ -102,7 +102,9 @@ class InsertAndClaim(Struct, frozen=True):
 
 
 class Cancel(Struct, frozen=True):
-    """Cancel jobs by id. Result: a list of ``CancelResult``, one an id.
+    """Cancel jobs by id. Result: an ``Answer`` per id.
+
+    They are ``cancelled``, ``requested`` (it runs), ``finished`` (too late) or ``missing``.
 
     Waiting jobs are cancelled; running ones get the request noted on their row, for whoever runs
     them to act on.
@@ -112,27 +114,32 @@ class Cancel(Struct, frozen=True):
     reason: str | None = None
 
 
-class CancelResult(NamedTuple):
-    """What a cancellation found."""
-
-    outcome: str
-    """``cancelled``, ``requested`` (it runs), ``finished`` (too late) or ``missing``."""
-    seq: int | None = None
-
-
 class Requeue(Struct, frozen=True):
-    """Retry finished jobs by hand. Result: per id ``requeued``, ``missing`` or the state it is in.
+    """Retry finished jobs by hand. Result: an ``Answer`` per id.
 
-    Attempts, crashes and snoozes start from zero, the old result goes, the attempts' rows stay.
+    They are ``requeued``, ``missing``, or in the state that the answer names. Attempts,
+    crashes and snoozes start from zero, the old result goes, the attempts' rows stay.
     """
 
     ids: Sequence[str]
 
 
 class Delete(Struct, frozen=True):
-    """Delete jobs that are not running. Result: per id ``deleted``, ``missing`` or ``running``."""
+    """Delete jobs that do not run. Answers: ``deleted``, ``missing`` or ``running``."""
 
     ids: Sequence[str]
+
+
+Change = Cancel | Requeue | Delete
+
+
+class Answer(NamedTuple):
+    """What became of one job that somebody wanted to change."""
+
+    outcome: str
+    """In the words of the change."""
+    seq: int | None = None
+    """``None`` when it is missing."""
 
 
 class AuditNote(Struct, frozen=True):
@@ -145,24 +152,31 @@ class AuditNote(Struct, frozen=True):
 
 
 class ByHand(Struct, frozen=True):
-    """A change by hand, of named jobs or of one slice of a filter's. Result: ``ByHandResult``.
+    """A change of named jobs, noted if it changes something. Result: ``ByHandResult``."""
 
-    With ``what`` the change is made to those of ``seqs`` that still pass it; else to its own ids.
-    ``note`` is written beside it, or added to when there is an entry of its id already.
+    change: Change
+    note: AuditNote | None = None
+
+
+class Slice(Struct, frozen=True):
+    """A change of those of ``seqs`` that still pass the filter. Result: ``ByHandResult``.
+
+    The change comes without ids. The note is written in any case, or added to when there is an
+    entry of its id already.
     """
 
-    change: Cancel | Requeue | Delete
-    note: AuditNote | None = None
-    what: Filter | None = None
-    seqs: Sequence[int] = ()
+    change: Change
+    note: AuditNote
+    what: Filter
+    seqs: Sequence[int]
 
 
 class ByHandResult(NamedTuple):
     """What a change by hand did."""
 
     ids: Sequence[str]
-    answers: list[Any]
-    """One an id, in the words of the change."""
+    answers: Sequence[Answer]
+    """One an id."""
     changed: int
 
 
@@ -232,6 +246,7 @@ Operation = (
     | Requeue
     | Delete
     | ByHand
+    | Slice
     | Rescue
     | Disown
     | Join

@@ -210,15 +210,15 @@ class StoreMachine(RuleBasedStateMachine):
         (answer,) = self.write(Requeue([job_id]))
         job = self.jobs.get(job_id)
         if job is None:
-            assert answer == "missing"
+            assert answer.outcome == "missing"
         elif job.state in FINISHED:
-            assert answer == "requeued"
+            assert answer.outcome == "requeued"
             job.state, job.run_at, job.finished_at = "queued", self.clock.now(), None
             job.claim += 1
             job.attempt = job.crashes = job.snoozes = 0
             job.cancel_asked, job.result = False, None
         else:
-            assert answer == job.state
+            assert answer.outcome == job.state
 
     @rule(which=st.integers(0, 1_000))
     def delete(self, which: int) -> None:
@@ -226,11 +226,11 @@ class StoreMachine(RuleBasedStateMachine):
         (answer,) = self.write(Delete([job_id]))
         job = self.jobs.get(job_id)
         if job is None:
-            assert answer == "missing"
+            assert answer.outcome == "missing"
         elif job.state == "running":
-            assert answer == "running"
+            assert answer.outcome == "running"
         else:
-            assert answer == "deleted"
+            assert answer.outcome == "deleted"
             self.forget(job)
 
     @rule(instance=st.sampled_from(INSTANCES), limit=st.integers(1, 3))

@@ -8,8 +8,8 @@ from asyncjobs.clock import MICROSECONDS, new_id
 from asyncjobs.records import Accepted, Claimed, ErrorRecord, Job, NewJob, Transition
 from asyncjobs.states import Event
 from asyncjobs.store.base import (
+    Answer,
     Cancel,
-    CancelResult,
     Claim,
     ClaimResult,
     Filter,
@@ -138,10 +138,10 @@ class Desk:
         assert await self.end(run, event) == "done"
         return run.id
 
-    async def cancel(self, *ids: str, reason: str | None = None) -> list[CancelResult]:
+    async def cancel(self, *ids: str, reason: str | None = None) -> list[Answer]:
         """Cancel by id."""
-        results: list[CancelResult] = await self.do(Cancel(ids, reason))
-        return results
+        answers: list[Answer] = await self.do(Cancel(ids, reason))
+        return answers
 
     async def rescue(self, instance: str = "here", **options: Any) -> Rescued:
         """Take over what an instance ran."""

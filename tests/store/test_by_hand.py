@@ -5,17 +5,21 @@ from __future__ import annotations
 import pytest
 
 from asyncjobs.states import Event
-from asyncjobs.store.base import CancelResult, Delete, Requeue
+from asyncjobs.store.base import Answer, Delete, Requeue
 
 from .kit import SECOND, Desk
 
 FINISHED = [Event.COMPLETED, Event.FAILED, Event.CANCELLED]
 
 
+def outcomes(answers: list[Answer]) -> list[str]:
+    return [answer.outcome for answer in answers]
+
+
 async def test_queued_job_is_cancelled_at_once(desk: Desk) -> None:
     job_id = await desk.add()
     seq = (await desk.get(job_id)).seq
-    assert await desk.cancel(job_id, reason="twice") == [CancelResult("cancelled", seq)]
+    assert await desk.cancel(job_id, reason="twice") == [Answer("cancelled", seq)]
     row = await desk.get(job_id)
     assert (row.state, row.reason, row.cancel_reason) == ("cancelled", "user", "twice")
     assert row.finished_at == desk.clock.datetime()
@@ -26,15 +30,14 @@ async def test_delayed_and_parked_jobs_are_cancelled_at_once(desk: Desk) -> None
     delayed = await desk.add(delay=SECOND)
     parked = await desk.add(task="strange")
     await desk.claim()
-    results = await desk.cancel(delayed, parked)
-    assert [result.outcome for result in results] == ["cancelled", "cancelled"]
+    assert outcomes(await desk.cancel(delayed, parked)) == ["cancelled", "cancelled"]
     assert await desk.count("cancelled") == 2
     assert await desk.count("blocked") == 0
 
 
 async def test_cancelling_a_running_job_notes_the_request(desk: Desk) -> None:
     run = await desk.start()
-    assert await desk.cancel(run.id) == [CancelResult("requested", run.seq)]
+    assert await desk.cancel(run.id) == [Answer("requested", run.seq)]
     row = await desk.get(run.id)
     assert (row.state, row.cancel_reason) == ("running", "")
 
@@ -60,8 +63,8 @@ async def test_cancel_answers_in_the_order_of_the_ids(desk: Desk) -> None:
     running = (await desk.start()).id
     done = await desk.finished()
     ids = ["nobody", done, queued, running, queued]
-    outcomes = [result.outcome for result in await desk.cancel(*ids)]
-    assert outcomes == ["missing", "finished", "cancelled", "requested", "cancelled"]
+    answers = outcomes(await desk.cancel(*ids))
+    assert answers == ["missing", "finished", "cancelled", "requested", "cancelled"]
 
 
 @pytest.mark.parametrize("event", FINISHED)
@@ -69,7 +72,7 @@ async def test_finished_job_starts_a_new_life(desk: Desk, event: Event) -> None:
     job_id = await desk.finished(event)
     claim = (await desk.get(job_id)).claim
     desk.clock.advance(5)
-    assert await desk.do(Requeue([job_id])) == ["requeued"]
+    assert outcomes(await desk.do(Requeue([job_id]))) == ["requeued"]
     row = await desk.get(job_id)
     assert (row.state, row.status, row.reason) == ("queued", "queued", "retry")
     assert (row.attempt, row.crashes, row.snoozes) == (0, 0, 0)
@@ -103,7 +106,7 @@ async def test_only_finished_jobs_are_requeued(desk: Desk) -> None:
     running = (await desk.start()).id
     done = await desk.finished()
     answers = await desk.do(Requeue([queued, running, "nobody", done]))
-    assert answers == ["queued", "running", "missing", "requeued"]
+    assert outcomes(answers) == ["queued", "running", "missing", "requeued"]
 
 
 async def test_attempts_of_the_old_life_stay(desk: Desk) -> None:
@@ -120,7 +123,7 @@ async def test_deleted_job_is_gone_with_all_that_hangs_on_it(desk: Desk) -> None
     await desk.end(run, Event.RETRYING)
     (again,) = (await desk.claim()).jobs
     await desk.end(again, result="1")
-    assert await desk.do(Delete([run.id])) == ["deleted"]
+    assert await desk.do(Delete([run.id])) == [Answer("deleted", run.seq)]
     assert await desk.store.get(run.id) is None
     assert await desk.store.attempts(run.id) == []
     assert await desk.store.outcomes([run.id]) == {}
@@ -143,14 +146,14 @@ async def test_running_jobs_are_not_deleted(desk: Desk) -> None:
     queued = await desk.add(delay=SECOND)
     run = await desk.start()
     answers = await desk.do(Delete([run.id, "nobody", queued]))
-    assert answers == ["running", "missing", "deleted"]
+    assert outcomes(answers) == ["running", "missing", "deleted"]
     assert await desk.end(run) == "done"
 
 
 async def test_parked_job_can_be_deleted(desk: Desk) -> None:
     job_id = await desk.add(task="strange")
     await desk.claim()
-    assert await desk.do(Delete([job_id])) == ["deleted"]
+    assert outcomes(await desk.do(Delete([job_id]))) == ["deleted"]
 
 
 async def test_deleting_twice_in_one_call_counts_once(desk: Desk) -> None:

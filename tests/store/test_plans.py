@@ -8,7 +8,16 @@ from typing import Any, Self
 import pytest
 
 from asyncjobs.states import Event
-from asyncjobs.store.base import ByHand, Cancel, Claim, Filter, Insert, InsertAndClaim, Prune
+from asyncjobs.store.base import (
+    AuditNote,
+    Cancel,
+    Claim,
+    Filter,
+    Insert,
+    InsertAndClaim,
+    Prune,
+    Slice,
+)
 from asyncjobs.store.sqlite.store import SQLiteStore
 from asyncjobs.testing import ManualClock
 
@@ -258,7 +267,7 @@ async def test_jobs_of_a_bulk_change_are_sought(file_store: SQLiteStore, file_de
     seq = (await file_desk.get(job_id)).seq
     what = Filter(states=("queued",), task="add", queue="default", error="x")
     async with Plans(file_store) as plans:
-        await file_desk.do(ByHand(Cancel(()), what=what, seqs=[seq]))
+        await file_desk.do(Slice(Cancel(()), AuditNote("id", None, "{}"), what, [seq]))
     lines = await plans.of("asyncjobs_jobs AS j")
     assert whole_walks(lines) == []
     assert "SEARCH j USING INTEGER PRIMARY KEY (rowid=?)" in lines

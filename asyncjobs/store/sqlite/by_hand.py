@@ -7,43 +7,50 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from ..base import ByHand, ByHandResult, Cancel, CancelResult, Delete, Requeue
+from ..base import Answer, AuditNote, ByHand, ByHandResult, Cancel, Change, Delete, Requeue, Slice
 from ..filters import still_passing
 from . import writes
 from .transaction import STATEMENTS, Transaction, to_json
 
-# The word for the audit, and the answers that mean that something was changed.
-_CHANGES: dict[type, tuple[str, frozenset[str]]] = {
-    Requeue: ("retry", frozenset({"requeued"})),
-    Cancel: ("cancel", frozenset({"cancelled", "requested"})),
-    Delete: ("delete", frozenset({"deleted"})),
+# The word for the audit, what makes the change, and the answers that mean that it was made.
+_CHANGES: dict[type, tuple[str, Callable[[Transaction, Any], list[Answer]], set[str]]] = {
+    Requeue: ("retry", writes.requeue, {"requeued"}),
+    Cancel: ("cancel", writes.cancel, {"cancelled", "requested"}),
+    Delete: ("delete", writes.delete, {"deleted"}),
 }
 
 
 def by_hand(tx: Transaction, operation: ByHand) -> ByHandResult:
-    """Make the change, and note who made it."""
+    """Change named jobs, and note who did it unless nothing was changed."""
     change, note = operation.change, operation.note
-    if operation.what is not None:
-        change = replace(change, ids=_still_passing(tx, operation))
-    answers = writes.WRITES[type(change)](tx, change)
-    action, successes = _CHANGES[type(change)]
-    changed = sum(_word(answer) in successes for answer in answers)
-    if note is not None and (changed or operation.what is not None):
-        matched = len(operation.seqs) if operation.what is not None else len(change.ids)
-        tx.fetch("add_audit", note.id, tx.now, note.actor, action, note.what, matched, changed)
+    result = _make(tx, change)
+    if note is not None and result.changed:
+        _add_note(tx, note, change, len(change.ids), result.changed)
+    return result
+
+
+def slice_of_bulk(tx: Transaction, operation: Slice) -> ByHandResult:
+    """Change the jobs of a slice, and add to what is noted of the whole."""
+    change = replace(operation.change, ids=_still_passing(tx, operation))
+    result = _make(tx, change)
+    _add_note(tx, operation.note, change, len(operation.seqs), result.changed)
+    return result
+
+
+def _make(tx: Transaction, change: Change) -> ByHandResult:
+    _, make, successes = _CHANGES[type(change)]
+    answers = make(tx, change)
+    changed = sum(answer.outcome in successes for answer in answers)
     return ByHandResult(change.ids, answers, changed)
 
 
-def _word(answer: str | CancelResult) -> str:
-    return answer.outcome if isinstance(answer, CancelResult) else answer
+def _add_note(tx: Transaction, note: AuditNote, change: Change, matched: int, changed: int) -> None:
+    action, *_ = _CHANGES[type(change)]
+    tx.fetch("add_audit", note.id, tx.now, note.actor, action, note.what, matched, changed)
 
 
-def _still_passing(tx: Transaction, operation: ByHand) -> Sequence[str]:
+def _still_passing(tx: Transaction, operation: Slice) -> Sequence[str]:
     """Ids of the jobs that still pass the filter: some may have changed since they were found."""
-    assert operation.what is not None
     where, values = still_passing(operation.what, tx.now)
     query = STATEMENTS["still_passing"].replace("{where}", where)
     return [job_id for (job_id,) in tx.select(query, to_json(operation.seqs).decode(), *values)]
-
-
-WRITES: dict[type, Callable[[Transaction, Any], Any]] = {**writes.WRITES, ByHand: by_hand}

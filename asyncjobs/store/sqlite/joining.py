@@ -22,8 +22,8 @@ from ...locks import FileLock
 from ..base import Operation
 from ..group_commit import BUSY_SECONDS
 from .connection import SYNCHRONOUS, Hop, translate
+from .operations import WRITES
 from .transaction import STATEMENTS, Transaction
-from .writes import WRITES
 
 AppConnection = aiosqlite.Connection | sqlite3.Connection
 

@@ -17,7 +17,6 @@ from ...records import Attempt, AuditEntry, Job, Outcome, Queue
 from ..base import Filter, InstanceRow, Operation, Order, Page, Places, Violation
 from . import overview, reads
 from .backup import back_up
-from .by_hand import WRITES
 from .check import violations
 from .connection import CHECKPOINT_PAGES, Connection, connect, set_up
 from .joining import (
@@ -32,6 +31,7 @@ from .joining import (
 )
 from .listing import count, count_rows, list_jobs, places
 from .migrate import check_version, migrate, migrations
+from .operations import WRITES
 from .transaction import STATEMENTS, Transaction, TryCarefully, to_json
 
 T = TypeVar("T")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -13,8 +13,8 @@ from ...rules.limits import ATTEMPT_ROWS_MAX
 from ...rules.outcome import Crashed, Released, cancelled_instead, decide
 from ...states import FINISHED, MOVES, Event, State
 from ..base import (
+    Answer,
     Cancel,
-    CancelResult,
     Claim,
     ClaimResult,
     Delete,
@@ -298,7 +298,7 @@ def _why_refused(tx: Transaction, instance: str, t: Transition) -> str:
     return "lost"
 
 
-def cancel(tx: Transaction, operation: Cancel) -> list[CancelResult]:
+def cancel(tx: Transaction, operation: Cancel) -> list[Answer]:
     """Cancel what waits; note the request on what runs."""
     found = _find(tx, operation.ids)
     waiting = [job for job in found.values() if job.state in (State.QUEUED, State.BLOCKED)]
@@ -311,18 +311,11 @@ def cancel(tx: Transaction, operation: Cancel) -> list[CancelResult]:
     if running:
         # Never NULL: the column itself says that somebody asked.
         tx.fetch("cancel_running", operation.reason or "", _seqs(running))
-    return [_cancel_result(found.get(job_id)) for job_id in operation.ids]
+    words = dict.fromkeys(FINISHED, "finished") | {State.RUNNING: "requested"}
+    return _answers(operation.ids, found, lambda state: words.get(state, "cancelled"))
 
 
-def _cancel_result(found: _Found | None) -> CancelResult:
-    if found is None:
-        return CancelResult("missing")
-    if found.state == State.RUNNING:
-        return CancelResult("requested", found.seq)
-    return CancelResult("finished" if found.state in FINISHED else "cancelled", found.seq)
-
-
-def requeue(tx: Transaction, operation: Requeue) -> list[str]:
+def requeue(tx: Transaction, operation: Requeue) -> list[Answer]:
     """Give finished jobs a new life."""
     found = _find(tx, operation.ids)
     finished = [job for job in found.values() if job.state in FINISHED]
@@ -333,19 +326,26 @@ def requeue(tx: Transaction, operation: Requeue) -> list[str]:
         for job in finished:
             tx.count_move(job.queue, job.task, job.state, State.QUEUED.value)
             tx.note(Event.REQUEUED, (job.seq, job.claim + 1))
-    return [
-        "missing" if job is None else "requeued" if job.state in FINISHED else job.state
-        for job in map(found.get, operation.ids)
-    ]
+    return _answers(
+        operation.ids, found, lambda state: "requeued" if state in FINISHED else state.value
+    )
 
 
-def delete(tx: Transaction, operation: Delete) -> list[str]:
+def delete(tx: Transaction, operation: Delete) -> list[Answer]:
     """Delete what does not run."""
     found = _find(tx, operation.ids)
     _delete(tx, [j.seq for j in found.values() if j.state != State.RUNNING], Event.DELETED)
+    return _answers(
+        operation.ids, found, lambda state: "running" if state is State.RUNNING else "deleted"
+    )
+
+
+def _answers(
+    ids: Sequence[str], found: Mapping[str, _Found], word: Callable[[State], str]
+) -> list[Answer]:
     return [
-        "missing" if job is None else "running" if job.state == State.RUNNING else "deleted"
-        for job in map(found.get, operation.ids)
+        Answer(word(State(job.state)), job.seq) if job else Answer("missing")
+        for job in map(found.get, ids)
     ]
 
 
@@ -476,19 +476,3 @@ def _find(tx: Transaction, ids: Sequence[str]) -> dict[str, _Found]:
 
 def _seqs(jobs: Iterable[_Found]) -> str:
     return to_json([job.seq for job in jobs]).decode()
-
-
-WRITES: dict[type, Callable[[Transaction, Any], Any]] = {
-    Insert: insert,
-    InsertAndClaim: insert_and_claim,
-    Report: report,
-    Claim: claim,
-    Cancel: cancel,
-    Requeue: requeue,
-    Delete: delete,
-    Rescue: rescue,
-    Disown: disown,
-    Join: join,
-    Leave: leave,
-    Prune: prune,
-}

@@ -1,0 +1,27 @@
+"""Every operation, and the function of an open transaction that does it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from .. import base
+from . import by_hand, claiming, writes
+from .transaction import Transaction
+
+WRITES: dict[type, Callable[[Transaction, Any], Any]] = {
+    base.Insert: writes.insert,
+    base.InsertAndClaim: writes.insert_and_claim,
+    base.Report: writes.report,
+    base.Claim: claiming.claim,
+    base.Cancel: writes.cancel,
+    base.Requeue: writes.requeue,
+    base.Delete: writes.delete,
+    base.ByHand: by_hand.by_hand,
+    base.Slice: by_hand.slice_of_bulk,
+    base.Rescue: writes.rescue,
+    base.Disown: writes.disown,
+    base.Join: writes.join,
+    base.Leave: writes.leave,
+    base.Prune: writes.prune,
+}
