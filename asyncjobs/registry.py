@@ -222,7 +222,8 @@ class Registry:
         """Cancel a job: ``cancelled``, ``requested`` (it runs) or ``finished`` (too late).
 
         Args:
-            reason: stands on the job, and in the error that its awaiters get.
+            reason: stands on the job, and in the error that its awaiters get; without one
+                ``user``.
             actor: who asks, for the audit.
 
         Raises:
@@ -337,8 +338,8 @@ class Registry:
         return AuditNote(new_id(self._runner.clock.now()), actor, as_json(what))
 
 
-def _check_reason(reason: str) -> str | None:
-    return check_text(reason, "reason", longest=KEY_MAX) if reason else None
+def _check_reason(reason: str) -> str:
+    return check_text(reason, "reason", longest=KEY_MAX) if reason else "user"
 
 
 def _check_id(job_id: object) -> str:

@@ -107,7 +107,7 @@ def _act_upon(live: Live, change: Change, job_id: str, answer: Answer) -> None:
             live.resolver.refresh_one(job_id)
             live.bell.tell_ended(job_id)
         case Answer("requested", int(seq)) if isinstance(change, Cancel):
-            live.dispatcher.cancel(seq, change.reason or "")
+            live.dispatcher.cancel(seq, change.reason)
             live.bell.tell_cancels()
 
 

@@ -111,7 +111,8 @@ class Cancel(Struct, frozen=True):
     """
 
     ids: Sequence[str]
-    reason: str | None = None
+    reason: str = "user"
+    """Never empty: on a running job it is also what says that somebody asked."""
 
 
 class Requeue(Struct, frozen=True):

@@ -106,6 +106,21 @@ async def test_cancel_all_ends_what_waits_and_reaches_what_runs(runner: Runner) 
     assert (await ended.job()).state == "failed"
 
 
+async def test_job_cancelled_without_a_reason_says_user_whichever_way(runner: Runner) -> None:
+    waiting, running = await fragile.options(delay=60).enqueue(1), await held.enqueue()
+    in_bulk = await fragile.options(delay=60, queue="c").enqueue(2)
+    in_bulk_running = await held.enqueue()
+    await until(lambda: runner.tally.started == 2)
+    await waiting.cancel()
+    await running.cancel()
+    await runner.registry.cancel_all(queue="c", dry_run=False)
+    await runner.registry.cancel_all(state="running", dry_run=False)
+
+    jobs = [await handle.wait() for handle in (waiting, running, in_bulk, in_bulk_running)]
+
+    assert [(job.reason, job.cancel_reason) for job in jobs] == [("user", "user")] * 4
+
+
 async def test_delete_all_spares_what_runs(runner: Runner) -> None:
     gone = (await failed(runner, 60))[0]
     running = await held.enqueue()

@@ -138,7 +138,7 @@ class Desk:
         assert await self.end(run, event) == "done"
         return run.id
 
-    async def cancel(self, *ids: str, reason: str | None = None) -> list[Answer]:
+    async def cancel(self, *ids: str, reason: str = "user") -> list[Answer]:
         """Cancel by id."""
         answers: list[Answer] = await self.do(Cancel(ids, reason))
         return answers

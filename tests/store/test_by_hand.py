@@ -39,7 +39,7 @@ async def test_cancelling_a_running_job_notes_the_request(desk: Desk) -> None:
     run = await desk.start()
     assert await desk.cancel(run.id) == [Answer("requested", run.seq)]
     row = await desk.get(run.id)
-    assert (row.state, row.cancel_reason) == ("running", "")
+    assert (row.state, row.cancel_reason) == ("running", "user")
 
 
 async def test_first_request_to_cancel_keeps_its_reason(desk: Desk) -> None:

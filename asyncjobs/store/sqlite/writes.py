@@ -309,8 +309,7 @@ def cancel(tx: Transaction, operation: Cancel) -> list[Answer]:
             tx.count_move(job.queue, job.task, job.state, State.CANCELLED.value)
             tx.note(Event.CANCELLED, (job.seq, job.claim))
     if running:
-        # Never NULL: the column itself says that somebody asked.
-        tx.fetch("cancel_running", operation.reason or "", _seqs(running))
+        tx.fetch("cancel_running", operation.reason, _seqs(running))
     words = dict.fromkeys(FINISHED, "finished") | {State.RUNNING: "requested"}
     return _answers(operation.ids, found, lambda state: words.get(state, "cancelled"))
 
