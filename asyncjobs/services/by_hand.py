@@ -28,10 +28,13 @@ from .dispatcher import Dispatcher
 from .doorbell import Doorbell
 from .resolver import GONE, Resolver
 
-SLICE_ROWS = 50
-"""About 5 ms of the writer among a million jobs, 200 take up to 30: more than 20 would be felt."""
-PAGE_SLICES = 20
-"""Slices that are looked for at once."""
+PAGE_ROWS = 1_000
+"""Jobs that are looked for at once."""
+FIRST_SLICE_ROWS = 50
+"""About 5 ms of the writer among a million jobs, when their pages are in memory."""
+SLICE_ROWS_MIN, SLICE_ROWS_MAX = 10, 200
+SLICE_SECONDS = 0.01
+"""How long a slice may take: the writer's other work waits meanwhile."""
 
 T = TypeVar("T")
 
@@ -65,17 +68,17 @@ async def change_all(
     """
     what = replace(what, seq_until=await live.store.last_seq())
     matched = changed = 0
+    rows = FIRST_SLICE_ROWS
     cursor = None
     while True:
-        page = await live.store.places(
-            what, limit=SLICE_ROWS * PAGE_SLICES, cursor=cursor, scan=scan
-        )
+        page = await live.store.places(what, limit=PAGE_ROWS, cursor=cursor, scan=scan)
         matched += len(page.seqs)
-        for start in range(0, len(page.seqs), SLICE_ROWS) if note is not None else ():
-            assert note is not None
-            slice_ = page.seqs[start : start + SLICE_ROWS]
-            result = await change_by_hand(live, Slice(change, note, what, slice_))
+        left = page.seqs
+        while left and note is not None:
+            result = await change_by_hand(live, Slice(change, note, what, left[:rows]))
             changed += result.changed
+            left = left[rows:]
+            rows = next_rows(rows, result.seconds)
         cursor = page.cursor
         if cursor is None:
             break
@@ -83,6 +86,13 @@ async def change_all(
         await change_by_hand(live, Slice(change, note, what, ()))
     skipped = 0 if note is None else matched - changed
     return BulkResult(matched=matched, changed=changed, skipped=skipped, dry_run=note is None)
+
+
+def next_rows(rows: int, seconds: float) -> int:
+    """How many rows the next slice has, when one of ``rows`` took ``seconds``."""
+    if seconds > SLICE_SECONDS:
+        return max(rows // 2, SLICE_ROWS_MIN)
+    return min(rows * 2, SLICE_ROWS_MAX) if seconds < SLICE_SECONDS / 2 else rows
 
 
 async def _change(live: Live, operation: ByHand | Slice) -> ByHandResult:

@@ -179,6 +179,8 @@ class ByHandResult(NamedTuple):
     answers: Sequence[Answer]
     """One an id."""
     changed: int
+    seconds: float = 0.0
+    """How long a slice has held up the writer, without its commit."""
 
 
 class Rescue(Struct, frozen=True):

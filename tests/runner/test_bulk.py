@@ -141,7 +141,7 @@ async def test_jobs_that_changed_meanwhile_are_skipped(
     global broken
     handles = await failed(runner, 8)
     broken = False
-    monkeypatch.setattr(by_hand, "SLICE_ROWS", 4)
+    monkeypatch.setattr(by_hand, "FIRST_SLICE_ROWS", 4)
     store = runner.engine().store
     places = store.places
 
@@ -184,7 +184,8 @@ async def test_cancelled_call_stops_between_two_slices_and_the_audit_says_how_fa
     runner: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await failed(runner, 20)
-    monkeypatch.setattr(by_hand, "SLICE_ROWS", 5)
+    for name in ("FIRST_SLICE_ROWS", "SLICE_ROWS_MIN", "SLICE_ROWS_MAX"):
+        monkeypatch.setattr(by_hand, name, 5)
     alone = runner.engine().commit.alone
     slices = 0
 
@@ -207,21 +208,49 @@ async def test_cancelled_call_stops_between_two_slices_and_the_audit_says_how_fa
     assert await runner.registry.count() == 10
 
 
-async def test_slices_hold_at_most_fifty_rows(
+@pytest.mark.parametrize(
+    ("rows", "seconds", "following"),
+    [
+        (50, 0.0101, 25),
+        (50, 0.01, 50),
+        (50, 0.005, 50),
+        (50, 0.0049, 100),
+        (19, 1.0, 10),
+        (10, 1.0, 10),
+        (101, 0.0, 200),
+        (200, 0.0, 200),
+    ],
+)
+def test_slices_grow_and_shrink_so_that_each_takes_ten_milliseconds(
+    rows: int, seconds: float, following: int
+) -> None:
+    assert by_hand.next_rows(rows, seconds) == following
+
+
+async def test_each_slice_is_as_large_as_the_time_of_the_last_one_says(
     runner: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await failed(runner, 101)
+    await failed(runner, 501)
     sizes: list[int] = []
+    results: list[Any] = []
     alone = runner.engine().commit.alone
 
     def noted(operation: Any) -> Any:
         sizes.append(len(operation.seqs))
-        return alone(operation)
+        future = alone(operation)
+        future.add_done_callback(lambda done: results.append(done.result()))
+        return future
 
     monkeypatch.setattr(runner.engine().commit, "alone", noted)
     await runner.registry.delete_all(state="failed", dry_run=False)
 
-    assert sizes == [50, 50, 1]
+    assert (sizes[0], sum(sizes)) == (50, 501)
+    assert all(result.seconds > 0 for result in results)
+    rows = 50
+    for size, result in zip(sizes[:-1], results[:-1], strict=True):
+        assert size == rows
+        rows = by_hand.next_rows(rows, result.seconds)
+    assert sizes[-1] <= rows
 
 
 async def test_audit_says_who_did_what_to_how_many(runner: Runner, clock: ManualClock) -> None:
