@@ -8,17 +8,27 @@ from datetime import datetime
 from typing import Any, TypedDict
 
 import msgspec
+from msgspec.structs import replace
 
-from .clock import to_instant
+from .clock import to_datetime, to_instant
 from .errors import InvalidOption
 from .rules.limits import KEY_MAX, TAGS_MAX, check_choice, check_text
-from .states import DERIVED_STATES, State
-from .store.base import Filter
+from .states import DERIVED_STATES, FINISHED, State
+from .store.base import Cancel, Change, Delete, Filter, Requeue
+from .store.walks import states_of
 
 _STATES = (*State.__members__.values(), *sorted(DERIVED_STATES))
 _TEXTS = ("task", "queue", "key", "trigger", "error")
 _TIMES = ("created", "started", "finished", "run")
+_BOUNDS = ("after", "before")
 ARGUMENTS_MAX = 8
+_WAITING = frozenset({State.BLOCKED, State.QUEUED}) | DERIVED_STATES
+# Change -> what the user calls it, and the states in which it can be made.
+_POSSIBLE: dict[type, tuple[str, frozenset[str]]] = {
+    Cancel: ("cancel_all", _WAITING | {State.RUNNING}),
+    Requeue: ("retry_all", FINISHED),
+    Delete: ("delete_all", FINISHED | _WAITING),
+}
 
 
 class JobFilter(TypedDict, total=False):
@@ -84,11 +94,40 @@ def to_filter(given: Mapping[str, Any]) -> Filter:
     return Filter(**fields)
 
 
-def as_json(given: Mapping[str, Any]) -> str:
-    """The keywords for the audit. Of arguments only the paths: values go when their job goes."""
-    kept = {name: value for name, value in given.items() if value is not None}
-    if "arguments" in kept:
-        kept["arguments"] = sorted(kept["arguments"])
+def applicable(what: Filter, change: Change) -> Filter:
+    """The filter for those jobs alone that the change can be made to.
+
+    Raises:
+        InvalidOption: it asks for states that the change cannot be made to.
+    """
+    verb, possible = _POSSIBLE[type(change)]
+    asked = states_of(what)
+    wrong = sorted(set(asked) - possible)
+    if wrong:
+        raise InvalidOption(
+            f"{verb} cannot change jobs that are {', '.join(wrong)}; its filter may be for "
+            f"{', '.join(sorted(possible))}"
+        )
+    if what.states:
+        return what
+    match change:
+        case Cancel():
+            return replace(what, states=(State.BLOCKED, State.QUEUED, State.RUNNING))
+        case Requeue():
+            return replace(what, states=(State.FAILED,))
+        case Delete():
+            return replace(what, state_not=State.RUNNING)
+
+
+def as_json(what: Filter) -> str:
+    """A filter for the audit. Of arguments only the paths: values go when their job goes."""
+    kept = {name: getattr(what, name) for name in what.given()}
+    for name in kept.keys() & {f"{time}_{bound}" for time in _TIMES for bound in _BOUNDS}:
+        kept[name] = to_datetime(kept[name])
+    if what.arguments:
+        kept["arguments"] = sorted(path for path, _ in what.arguments)
+    if what.states:
+        kept["state"] = kept.pop("states")
     return msgspec.json.encode(kept).decode()
 
 
@@ -151,7 +190,7 @@ def _check_value(path: str, value: object) -> object:
 def _check_range(wanted: Mapping[str, Any], name: str) -> dict[str, int]:
     bounds = {
         bound: to_instant(wanted[bound], bound)
-        for bound in (f"{name}_after", f"{name}_before")
+        for bound in (f"{name}_{end}" for end in _BOUNDS)
         if bound in wanted
     }
     if len(bounds) == 2 and bounds[f"{name}_after"] >= bounds[f"{name}_before"]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import builtins
 import os
-from collections.abc import AsyncIterator, Mapping
-from typing import TYPE_CHECKING, Any, Unpack, get_args
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Unpack, get_args
+
+from msgspec import json
 
 from .clock import new_id, to_datetime
 from .errors import IllegalMove, InvalidOption, UnknownJob
-from .filters import JobFilter, as_json, to_filter
+from .filters import JobFilter, applicable, as_json, to_filter
 from .records import (
     Attempt,
     AuditEntry,
@@ -256,7 +258,7 @@ class Registry:
 
     async def _change_one(self, job_id: str, change: Change, actor: str | None) -> str:
         engine = self._runner.engine()
-        note = None if actor is None else self._note(actor, {"id": job_id})
+        note = None if actor is None else self._note(actor, json.encode({"id": job_id}).decode())
         result = await change_by_hand(engine, ByHand(change, note))
         (answer,) = result.answers
         if answer.outcome == "missing":
@@ -272,7 +274,13 @@ class Registry:
         scan: bool = False,
         **filters: Unpack[JobFilter],
     ) -> BulkResult:
-        """Cancel every job that passes; those that run are asked to stop. See :meth:`retry_all`."""
+        """Cancel every unfinished job that passes; those that run are asked to stop.
+
+        The rest is as in :meth:`retry_all`, but without a filter it only counts.
+
+        Raises:
+            InvalidOption: also for ``dry_run=False`` without a filter.
+        """
         change = Cancel((), _check_reason(reason))
         return await self._change_all(change, filters, dry_run=dry_run, actor=actor, scan=scan)
 
@@ -284,7 +292,9 @@ class Registry:
         scan: bool = False,
         **filters: Unpack[JobFilter],
     ) -> BulkResult:
-        """Run every finished job again that passes. Only counts them, unless ``dry_run=False``.
+        """Run every job again that passes: the failed ones, or with ``state`` other finished ones.
+
+        Only counts them, unless ``dry_run=False``.
 
         Done in slices, each a transaction, of 10 to 200 jobs: as many as take about 10 ms before
         the commit, so that others get their turn. Each job is looked at again in its own: what no
@@ -298,7 +308,7 @@ class Registry:
             filters: see ``JobFilter``.
 
         Raises:
-            ScanRequired, InvalidOption: as :meth:`list`.
+            ScanRequired, InvalidOption: as :meth:`list`; also for a state that cannot be changed.
             StoreBusy, StoreFull, StoreError: some slices may be done; the audit says how many jobs.
         """
         change = Requeue(())
@@ -312,7 +322,13 @@ class Registry:
         scan: bool = False,
         **filters: Unpack[JobFilter],
     ) -> BulkResult:
-        """Delete every job that passes and does not run. See :meth:`retry_all`."""
+        """Delete every job that passes and does not run.
+
+        The rest is as in :meth:`retry_all`, but without a filter it only counts.
+
+        Raises:
+            InvalidOption: also for ``dry_run=False`` without a filter.
+        """
         change = Delete(())
         return await self._change_all(change, filters, dry_run=dry_run, actor=actor, scan=scan)
 
@@ -327,15 +343,21 @@ class Registry:
     ) -> BulkResult:
         check_flag(dry_run, "dry_run")
         check_flag(scan, "scan")
-        what = to_filter(filters)
-        note = self._note(actor, filters)
+        given = to_filter(filters)
+        if not dry_run and not given.given() and not isinstance(change, Requeue):
+            raise InvalidOption(
+                "no filter is given, so every job would be changed: give one at least, such as "
+                "state= or created_before="
+            )
+        what = applicable(given, change)
+        note = self._note(actor, as_json(what))
         engine = self._runner.engine()
         return await change_all(engine, change, what, None if dry_run else note, scan=scan)
 
-    def _note(self, actor: str | None, what: Mapping[str, Any]) -> AuditNote:
+    def _note(self, actor: str | None, what: str) -> AuditNote:
         if actor is not None:
             check_text(actor, "actor")
-        return AuditNote(new_id(self._runner.clock.now()), actor, as_json(what))
+        return AuditNote(new_id(self._runner.clock.now()), actor, what)
 
 
 def _check_reason(reason: str) -> str:

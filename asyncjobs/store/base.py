@@ -285,6 +285,8 @@ class Filter(Struct, frozen=True, kw_only=True):
     finished_before: int | None = None
     run_after: int | None = None
     run_before: int | None = None
+    state_not: str | None = None
+    """Not in this one: a bulk operation leaves alone what it cannot change."""
     seq_until: int | None = None
     """Accepted up to this one: a bulk operation leaves alone what comes while it runs."""
 
@@ -293,8 +295,13 @@ class Filter(Struct, frozen=True, kw_only=True):
         return f"<Filter of {', '.join(self.given()) or 'nothing'}>"
 
     def given(self) -> list[str]:
-        """The names of the conditions that are set."""
-        return [name for name in self.__struct_fields__ if getattr(self, name) not in (None, ())]
+        """The names of the conditions that are set, without those of bulk operations."""
+        names = [name for name in self.__struct_fields__ if name not in BULK_CONDITIONS]
+        return [name for name in names if getattr(self, name) not in (None, ())]
+
+
+BULK_CONDITIONS = frozenset({"state_not", "seq_until"})
+"""What bulk operations add to the filter of a user."""
 
 
 Order = Literal["newest", "oldest", "created", "run_at", "finished_at"]

@@ -186,6 +186,8 @@ def _conditions(what: Filter, walk: str, now: int) -> Iterator[Clause]:
         yield _either([(_TAGGED, [tag]) for tag in what.tags_any])
     if states_of(what) and walk != "states":
         yield _either([_state(state, now) for state in states_of(what)])
+    if what.state_not is not None:
+        yield "j.state <> ?", [what.state_not]
     if what.task is not None:
         yield "j.task = ?", [what.task]
     if what.queue is not None:

@@ -150,7 +150,7 @@ def check_bounded(what: Filter) -> None:
 
 def too_long(what: Filter, seconds: float) -> ScanRequired:
     """What to say when a walk has met too many jobs that do not pass."""
-    conditions = ", ".join(name for name in what.given() if name != "seq_until") or "nothing"
+    conditions = ", ".join(what.given()) or "nothing"
     return ScanRequired(
         f"a filter by {conditions} needs more than {seconds:g} s of searching: too many jobs pass "
         "one of the conditions but not all. Narrow it by state=, task=, tag= or created_after=, "

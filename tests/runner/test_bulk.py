@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from asyncjobs import (
     IllegalMove,
     InvalidOption,
     JobCancelled,
+    JobFilter,
     ResultGone,
     Runner,
     ScanRequired,
@@ -28,6 +30,7 @@ from .support import until
 
 tasks = Tasks()
 broken = True
+EVER: JobFilter = {"created_after": datetime(2000, 1, 1, tzinfo=UTC)}
 
 
 @tasks.task(name="fragile", queue="a")
@@ -73,9 +76,13 @@ async def test_nothing_is_changed_unless_one_says_so(runner: Runner, verb: str) 
     await failed(runner, 3)
     before = (await runner.registry.list()).jobs
 
-    found = await getattr(runner.registry, verb)(state="failed", actor="ops")
+    states = {"cancel_all": "queued"}
+    await fragile.options(delay=60).enqueue(4)
+    before = (await runner.registry.list()).jobs
 
-    assert found == result(3, 0, dry_run=True)
+    found = await getattr(runner.registry, verb)(state=states.get(verb, "failed"), actor="ops")
+
+    assert found == result(1 if verb == "cancel_all" else 3, 0, dry_run=True)
     assert (await runner.registry.list()).jobs == before
     assert await runner.registry.audit() == []
 
@@ -97,9 +104,9 @@ async def test_cancel_all_ends_what_waits_and_reaches_what_runs(runner: Runner) 
     waiting = await fragile.options(delay=60).enqueue(1)
     await until(lambda: runner.tally.started == 2)
 
-    done = await runner.registry.cancel_all("spring cleaning", tags_any=None, dry_run=False)
+    done = await runner.registry.cancel_all("spring cleaning", **EVER, dry_run=False)
 
-    assert done == result(3, 2)
+    assert done == result(2, 2)
     for handle in (running, waiting):
         with pytest.raises(JobCancelled, match="spring cleaning"):
             await handle
@@ -126,13 +133,115 @@ async def test_delete_all_spares_what_runs(runner: Runner) -> None:
     running = await held.enqueue()
     await until(lambda: runner.tally.started == 61)
 
-    done = await runner.registry.delete_all(dry_run=False)
+    done = await runner.registry.delete_all(**EVER, dry_run=False)
 
-    assert done == result(61, 60)
+    assert done == result(60, 60)
     with pytest.raises(ResultGone):
         await gone
     assert (await running.job()).state == "running"
     assert await runner.registry.count() == 1
+
+
+async def one_in_each_state(runner: Runner) -> dict[str, Any]:
+    global broken
+    handles = {"failed": (await failed(runner, 1))[0]}
+    broken = False
+    handles["completed"] = (await failed(runner, 1))[0]
+    handles["cancelled"] = await fragile.options(delay=60).enqueue(1)
+    await handles["cancelled"].cancel()
+    handles["queued"] = await fragile.options(delay=60).enqueue(1)
+    handles["running"] = await held.enqueue()
+    await until(lambda: runner.tally.started == 3)
+    return handles
+
+
+@pytest.mark.parametrize(
+    ("verb", "states"),
+    [
+        ("retry_all", {"failed"}),
+        ("cancel_all", {"queued", "running"}),
+        ("delete_all", {"failed", "completed", "cancelled", "queued"}),
+    ],
+)
+async def test_without_a_state_only_jobs_that_can_be_changed_are_counted_and_changed(
+    runner: Runner, verb: str, states: set[str]
+) -> None:
+    handles = await one_in_each_state(runner)
+    change = getattr(runner.registry, verb)
+    before = {state: await runner.registry.get(handle.id) for state, handle in handles.items()}
+
+    counted = [await change(), await change(**EVER)]
+    done = await change(**EVER, dry_run=False)
+    await until(lambda: runner.engine().commit.quiet)
+
+    assert counted == [result(len(states), 0, dry_run=True)] * 2
+    assert done == result(len(states), len(states))
+    after = {state: await runner.registry.find(handle.id) for state, handle in handles.items()}
+    assert {state for state in handles if after[state] != before[state]} == states
+
+
+@pytest.mark.parametrize(
+    ("verb", "state", "wrong"),
+    [
+        ("retry_all", "running", "running"),
+        ("retry_all", ["failed", "scheduled"], "scheduled"),
+        ("cancel_all", "completed", "completed"),
+        ("cancel_all", ["queued", "failed", "cancelled"], "cancelled, failed"),
+        ("delete_all", ["running", "failed"], "running"),
+    ],
+)
+async def test_states_that_cannot_be_changed_are_refused_naming_them(
+    runner: Runner, verb: str, state: Any, wrong: str
+) -> None:
+    with pytest.raises(InvalidOption, match=f"{verb} cannot change jobs that are {wrong};"):
+        await getattr(runner.registry, verb)(state=state)
+
+
+async def test_finished_jobs_that_a_time_asks_for_are_not_there_to_cancel(runner: Runner) -> None:
+    with pytest.raises(InvalidOption, match="cancel_all cannot change jobs that are cancelled"):
+        await runner.registry.cancel_all(finished_after=datetime(2000, 1, 1, tzinfo=UTC))
+
+
+@pytest.mark.parametrize("state", ["completed", "cancelled"])
+async def test_completed_and_cancelled_jobs_are_retried_when_asked_for(
+    runner: Runner, state: str
+) -> None:
+    handles = await one_in_each_state(runner)
+
+    assert await runner.registry.retry_all(state=state, dry_run=False) == result(1, 1)
+
+    assert await handles[state] in (0, 1)
+
+
+async def test_time_of_the_end_alone_does_not_ask_for_completed_jobs_to_be_retried(
+    runner: Runner,
+) -> None:
+    handles = await one_in_each_state(runner)
+    since = datetime(2000, 1, 1, tzinfo=UTC)
+
+    assert await runner.registry.retry_all(finished_after=since, dry_run=False) == result(1, 1)
+
+    assert await handles["failed"] == 0
+
+
+@pytest.mark.parametrize("verb", ["cancel_all", "delete_all"])
+@pytest.mark.parametrize("filters", [{}, {"state": None, "tag": None}])
+async def test_change_of_all_that_there_is_is_refused(
+    runner: Runner, verb: str, filters: dict[str, Any]
+) -> None:
+    await failed(runner, 1)
+    with pytest.raises(InvalidOption, match="no filter is given"):
+        await getattr(runner.registry, verb)(**filters, dry_run=False)
+    assert await runner.registry.count() == 1
+    assert await runner.registry.audit() == []
+
+
+async def test_collections_of_any_kind_are_noted_in_the_audit(runner: Runner) -> None:
+    await failed(runner, 1)
+    states: Any = {"failed": 1, "cancelled": 2}.keys()
+    await runner.registry.delete_all(state=states, tags_any={"b": 1}.keys(), dry_run=False)
+    (entry,) = await runner.registry.audit()
+    assert entry.what == {"state": ["cancelled", "failed"], "tags_any": ["b"]}
 
 
 async def test_jobs_that_changed_meanwhile_are_skipped(
@@ -280,7 +389,7 @@ async def test_audit_says_who_did_what_to_how_many(runner: Runner, clock: Manual
     assert [entry.what for entry in entries[:3]] == [
         {"id": later.id}, {"id": handles[0].id}, {"id": handles[0].id}
     ]  # fmt: skip
-    assert entries[3].what == {"state": "cancelled"}
+    assert entries[3].what == {"state": ["cancelled"]}
     assert entries[4].what["arguments"] == ["number"]
     assert entries[4].what["created_before"].startswith(str(clock.datetime().year))
     assert entries[0].at == clock.datetime()

@@ -165,7 +165,10 @@ async def test_bulk_changes_and_their_audit_are_bound(runner: Runner, tmp_path: 
         done = await runner.registry.cancel_all(text, tag=text, actor=text, dry_run=False)
         assert (done.matched, done.changed) == (1, 1)
         (entry, *_) = await runner.registry.audit(limit=1)
-        assert (entry.actor, entry.what) == (text, {"tag": text})
+        assert (entry.actor, entry.what) == (
+            text,
+            {"tags_all": [text], "state": ["blocked", "queued", "running"]},
+        )
     assert await runner.registry.count(state="cancelled") == len(INJECTIONS)
     for number, text in enumerate(("a'b.db", "x; DROP TABLE y.db", "b.db?mode=ro")):
         await runner.registry.backup(tmp_path / text)
