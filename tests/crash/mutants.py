@@ -43,6 +43,8 @@ MUTANTS = (
     Mutant("a job whose commit is to come is taken for gone", "services/joiner.py",
            "resolver.undecided = self._of.keys()", "resolver.undecided = ()",
            ("tests/runner/test_transactions.py",)),
+    Mutant("a change by hand ends with its awaiter", "services/by_hand.py",
+           "await asyncio.shield(task)", "await task", ("tests/runner/test_bulk.py",)),
     Mutant("a joined transaction keeps our part after our error", "store/sqlite/joining.py",
            'connection.execute(STATEMENTS["undo_savepoint"])', "pass",
            ("tests/store/test_joining.py",)),

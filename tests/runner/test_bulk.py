@@ -16,6 +16,7 @@ from asyncjobs import (
     IllegalMove,
     InvalidOption,
     JobCancelled,
+    JobFailed,
     JobFilter,
     ResultGone,
     Runner,
@@ -418,6 +419,31 @@ async def test_what_changes_nothing_or_names_nobody_is_not_in_the_audit(runner: 
 async def run_until_idle_but_held(runner: Runner) -> None:
     while await runner.registry.count(state=["queued", "failed"]) != 1:
         await asyncio.sleep(0)
+
+
+async def test_change_whose_caller_is_cancelled_is_acted_upon_all_the_same(
+    runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    global broken
+    handle = (await failed(runner, 1))[0]
+    with pytest.raises(JobFailed):
+        await handle
+    broken = False
+    commit = runner.engine().commit
+    execute = commit.execute
+
+    def executed_then_cancelled(operation: Any) -> Any:
+        retrying.cancel()
+        return execute(operation)
+
+    monkeypatch.setattr(commit, "execute", executed_then_cancelled)
+    retrying = asyncio.ensure_future(runner.registry.retry(handle.id))
+    with pytest.raises(asyncio.CancelledError):
+        await retrying
+    monkeypatch.undo()
+    await until(lambda: runner.tally.started == 2)
+
+    assert await handle == 0  # without it, the old outcome: the mailbox was never told
 
 
 async def test_bulk_of_an_unindexed_filter_needs_scan(runner: Runner) -> None:
