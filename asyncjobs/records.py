@@ -223,7 +223,7 @@ class Count(int):
         return count
 
     @classmethod
-    def up_to(cls, most: int, jobs: int) -> Self:
+    def up_to(cls, jobs: int, *, most: int) -> Self:
         """``jobs`` of a count that stops one above ``most``."""
         return cls(min(jobs, most), exact=jobs <= most)
 

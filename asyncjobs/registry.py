@@ -144,7 +144,7 @@ class Registry:
             return Count(await store.count(what.states, queue=what.queue, task=what.task))
         if scan:
             return Count(await store.count_rows(what, most=None, scan=True))
-        return Count.up_to(COUNT_MAX, await store.count_rows(what, most=COUNT_MAX + 1))
+        return Count.up_to(await store.count_rows(what, most=COUNT_MAX + 1), most=COUNT_MAX)
 
     async def queues(self) -> builtins.list[Queue]:
         """Every queue that has jobs, by name: how many in which state, and since when one waits."""

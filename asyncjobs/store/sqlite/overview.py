@@ -27,12 +27,12 @@ def queues(connection: sqlite3.Connection, now: int, *, most: int) -> list[Queue
         again, again_later = retrying.get(queue, (0, 0))
         priorities = [priority for name, priority in levels if name == queue]
         if all_seen:
-            later = _later(connection, queue, priorities, now, most + 1 + again_later)
-            scheduled = Count.up_to(most, later - again_later)
+            later = _later(connection, queue, priorities, now=now, most=most + 1 + again_later)
+            scheduled = Count.up_to(later - again_later, most=most)
         else:  # slower: each job is looked for among those that failed
             what = Filter(states=("scheduled",), queue=queue)
             jobs = count_rows(connection, what, now, most=most + 1, scan=True)
-            scheduled = Count.up_to(most, jobs)
+            scheduled = Count.up_to(jobs, most=most)
         found.append(
             Queue(
                 name=queue,
@@ -46,7 +46,7 @@ def queues(connection: sqlite3.Connection, now: int, *, most: int) -> list[Queue
 
 
 def _later(
-    connection: sqlite3.Connection, queue: str, priorities: list[int], now: int, most: int
+    connection: sqlite3.Connection, queue: str, priorities: list[int], *, now: int, most: int
 ) -> int:
     """How many of a queue's jobs are due later, counted up to ``most``."""
     later = 0
