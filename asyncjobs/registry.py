@@ -87,8 +87,9 @@ class Registry:
         Args:
             order: ``newest`` or ``oldest`` by acceptance, ``created`` (latest first), ``run_at``
                 (waiting jobs, soonest due first), ``finished_at`` (finished jobs, latest first).
-                By default finished states by their end, waiting ones by due time, a range of
-                creation by that, the rest newest first.
+                By default, whichever comes first: with a key or tags newest first; a range of
+                creation by that; finished states by their end; waiting ones by due time (but
+                ``retrying`` alone newest first); the rest newest first.
             limit: 1 to 1,000 jobs.
             cursor: of the page before, with the same filters and order.
             scan: look at every job if need be, on a connection of its own.

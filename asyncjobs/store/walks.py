@@ -64,8 +64,9 @@ def states_of(what: Filter) -> tuple[str, ...]:
 def order_of(what: Filter, order: Order | None = None) -> Order:
     """The order of a listing: the one asked for, or the one that suits its filter.
 
-    Finished jobs by their end, waiting ones by when they are due, a time range by creation, the
-    rest by acceptance.
+    Whichever comes first: with a key or tags by acceptance, a range of creation by that, finished
+    jobs by their end, waiting ones by when they are due unless they are the retrying ones alone,
+    the rest by acceptance.
 
     Raises:
         InvalidOption: the jobs have no such time, or not all of them.
