@@ -485,5 +485,5 @@ class Store(Protocol):
         ...
 
     async def changed_elsewhere(self) -> bool:
-        """True when another process has written since the last call."""
+        """True when something was written since the last call, by whomever, and at the first."""
         ...
