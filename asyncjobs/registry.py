@@ -177,6 +177,8 @@ class Registry:
     ) -> builtins.list[AuditEntry]:
         """What was done by hand, newest first: every bulk operation, and what named its ``actor``.
 
+        A dry run is not noted, nor a change of one job that changed nothing.
+
         Args:
             limit: 1 to 1,000 entries.
             before: the ``position`` of the last entry of the page before.
