@@ -142,4 +142,10 @@ def check_url(url: object) -> str:
     path = rest.removeprefix("/") if separator else path
     if not path or "\x00" in path:
         raise InvalidOption(f"url={url!r} names no file")
+    if path.startswith("file:"):
+        raise InvalidOption(
+            f"url={url!r} is a file: URI, which is not understood; give a path or sqlite:///path"
+        )
+    if path.endswith("/"):
+        raise InvalidOption(f"url={url!r} names a directory; give the path of a file in it")
     return path

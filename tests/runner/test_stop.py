@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -504,6 +505,20 @@ def test_wrong_option_of_a_runner_is_refused_when_it_is_given(
 @pytest.mark.parametrize("url", [None, 5, b"jobs.db", "", "sqlite://", "mysql://host/db", "a\x00b"])
 def test_wrong_place_of_a_runner_is_refused_when_it_is_given(url: Any) -> None:
     with pytest.raises(InvalidOption, match="url"):
+        Runner(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "what"),
+    [
+        ("file:jobs.db?mode=ro", "file: URI"),
+        ("sqlite:///file:jobs.db", "file: URI"),
+        ("somedir/", "names a directory"),
+        ("sqlite:///somedir/", "names a directory"),
+    ],
+)
+def test_place_that_would_make_an_odd_file_is_refused(url: str, what: str) -> None:
+    with pytest.raises(InvalidOption, match=f"{re.escape(url)}.*{what}"):
         Runner(url)
 
 

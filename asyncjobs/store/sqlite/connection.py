@@ -152,6 +152,11 @@ def create_private_file(path: str) -> None:
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except FileExistsError:
+        if os.path.isdir(path):
+            raise StoreUnavailable(
+                f"{path} is a directory; give the path of a file in it, such as "
+                f"{os.path.join(path, 'jobs.db')}"
+            ) from None
         return
     except OSError as error:
         raise StoreUnavailable(
