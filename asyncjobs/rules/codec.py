@@ -89,7 +89,7 @@ class TaskCodec:
             raise self._unfitting(given, str(error)) from None
         for name, value in given.items():
             if not _equal(getattr(decoded, name), value):
-                raise self._changed(name, value)
+                raise self._changed(name, value, getattr(decoded, name))
         return encoded.decode()
 
     def decode_arguments(self, stored: str | None) -> tuple[list[Any], dict[str, Any]]:
@@ -141,17 +141,15 @@ class TaskCodec:
                 "fit: write a file and return its path"
             )
         try:
-            same = _equal(self._result.decode(encoded), value)
+            decoded = self._result.decode(encoded)
         except (msgspec.ValidationError, RecursionError) as error:
             raise InvalidResult(
                 f"task {self._task!r} returned what its annotation does not allow"
                 f"{_without_values(error)}"
             ) from None
-        if not same:
-            raise InvalidResult(
-                f"task {self._task!r} returned a {_type_name(value)} that would not come back "
-                f"equal from JSON as {_show(self.signature.returns)}; annotate the return type"
-            )
+        if not _equal(decoded, value):
+            why = _why_changed(value, decoded, self.signature.returns, "annotate the return type")
+            raise InvalidResult(f"task {self._task!r} returned what cannot be kept: {why}")
         return encoded.decode()
 
     def decode_result(self, stored: str | None) -> Any:
@@ -183,13 +181,10 @@ class TaskCodec:
         why = _without_values(message)
         return self._argument(name, f"expected {_show(self.signature.types[name])}{why}")
 
-    def _changed(self, name: str, value: Any) -> InvalidArguments:
-        kind = _show(self.signature.types[name])
-        return self._argument(
-            name,
-            f"a {_type_name(value)} would not come back equal from JSON as {kind}; annotate the "
-            "parameter with its type, and pass no NaN and no keys other than str",
-        )
+    def _changed(self, name: str, value: Any, decoded: Any) -> InvalidArguments:
+        kind = self.signature.types[name]
+        why = _why_changed(value, decoded, kind, "annotate the parameter with its type")
+        return self._argument(name, why)
 
     def _argument(self, name: str, what: str) -> InvalidArguments:
         return InvalidArguments(f"argument {name!r} of task {self._task!r}: {what}")
@@ -298,6 +293,17 @@ def _alike(decoded: Any, given: Any) -> bool:
     if fields:
         return all(_alike(getattr(decoded, name), getattr(given, name)) for name in fields)
     return bool(decoded == given)
+
+
+def _why_changed(given: Any, decoded: Any, kind: Any, cure: str) -> str:
+    if kind is not Any and type(decoded) is not type(given):
+        return f"expected {_show(kind)}, got {_type_name(given)}"
+    if kind is not Any:
+        cure = "give values of the very types that it names"
+    return (
+        f"a {_type_name(given)} would not come back equal from JSON as {_show(kind)}; {cure}, "
+        "and no NaN and no keys other than str"
+    )
 
 
 def _type_name(value: Any) -> str:

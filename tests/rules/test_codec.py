@@ -404,6 +404,31 @@ def test_results_are_limited_to_16_mebibytes_of_json(length: int, fits: bool) ->
             codec_of(str).encode_result(value)
 
 
+@dataclass
+class Parcel:
+    weight: float
+
+
+def test_value_of_another_type_than_annotated_is_named_by_both() -> None:
+    codec = codec_of(Parcel)
+    with pytest.raises(InvalidArguments, match=r"argument 'value'.*: expected Parcel, got dict$"):
+        codec.encode_arguments(({"weight": 1.0},), {})
+    with pytest.raises(InvalidResult, match=r"task 't' returned .*: expected Parcel, got dict$"):
+        codec.encode_result({"weight": 1.0})
+
+
+def test_part_of_another_type_than_annotated_is_no_matter_of_annotating() -> None:
+    with pytest.raises(InvalidArguments, match="a list would not come back equal") as refused:
+        codec_of(list[Parcel]).encode_arguments(([{"weight": 1.0}],), {})
+    assert "the very types that it names" in str(refused.value)
+    assert "annotate" not in str(refused.value)
+
+
+def test_value_without_an_annotation_is_told_to_get_one() -> None:
+    with pytest.raises(InvalidArguments, match="annotate the parameter with its type"):
+        codec_of(Any).encode_arguments(((1, 2),), {})
+
+
 def test_deterministic_text_does_not_depend_on_order() -> None:
     codec = codec_of(Any)
     one = codec.encode_arguments(({"a": 1, "b": 2},), {}, deterministic=True)
