@@ -198,7 +198,7 @@ class ResourceFailed(AsyncJobsError, RuntimeError):
 class WrongEventLoop(AsyncJobsError, RuntimeError):
     """The call came from another event loop than the runner's, as from a job in a thread.
 
-    ``asyncio.run_coroutine_threadsafe(..., loop)`` brings it there.
+    ``asyncio.run_coroutine_threadsafe(..., runner.loop)`` brings it there.
     """
 
 
@@ -324,3 +324,8 @@ class Fail(JobSignal):
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
+
+
+# They show under the name that one catches them by, in tracebacks and as a job's error_type.
+for _name in __all__:
+    globals()[_name].__module__ = "asyncjobs"

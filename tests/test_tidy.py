@@ -338,7 +338,7 @@ def assert_only_shrinks(found: dict[str, int], known: dict[str, int]) -> None:
 
 def public_functions() -> Iterator[tuple[str, str, ast.FunctionDef | ast.AsyncFunctionDef]]:
     """Name, docstring that speaks for it, and code of every public function and method."""
-    homes = {name: getattr(asyncjobs, name).__module__ for name in asyncjobs.__all__}
+    homes = {name: f"asyncjobs.{home}" for name, home in asyncjobs._HOME_OF.items()}
     for name, home in sorted(homes.items()):
         for node in sources()[home].body:
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == name:
@@ -415,7 +415,9 @@ def test_the_names_for_type_checkers_are_the_names_at_run_time() -> None:
         for alias in node.names
     }
     assert declared == set(asyncjobs.__all__)
-    assert set(asyncjobs.__all__) <= set(dir(asyncjobs))
+    names = dir(asyncjobs)
+    assert [name for name in names if not name.startswith("__")] == sorted(asyncjobs.__all__)
+    assert len(names) == len(set(names))
     for name in asyncjobs.__all__:
         assert getattr(asyncjobs, name).__name__ == name
 

@@ -222,6 +222,8 @@ class JobContext:
 class JobStopped(JobSignal):
     """Raised by ``check_stop()``: the job leaves because it was told to."""
 
+    __module__ = "asyncjobs"  # as those of errors.py
+
 
 def current_job() -> JobContext:
     """The job that is running here: in its coroutine, its thread, and the tasks it starts.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
@@ -245,3 +246,13 @@ def test_every_error_is_of_one_tree() -> None:
     ]
 
     assert all(issubclass(error, (AsyncJobsError, asyncjobs.JobSignal)) for error in errors)
+
+
+def test_every_error_shows_under_the_name_that_one_imports() -> None:
+    import asyncjobs
+
+    for name in asyncjobs.__all__:
+        error = getattr(asyncjobs, name)
+        if isinstance(error, type) and issubclass(error, Exception):
+            assert f"{error.__module__}.{error.__qualname__}" == f"asyncjobs.{name}"
+            assert pickle.loads(pickle.dumps(error)) is error
