@@ -129,8 +129,13 @@ class JobHandle(Generic[R]):
             engine = self._runner.engine()
             if self._box.boxes is not engine.mailboxes:  # the runner was restarted meanwhile
                 self._box = engine.mailboxes.open(self.id, local=False)
-            async with asyncio.timeout(seconds):
-                outcome = await self._wait(self._box)
+            try:
+                async with asyncio.timeout(seconds):
+                    outcome = await self._wait(self._box)
+            except TimeoutError:
+                raise TimeoutError(
+                    f"job {self.id} is not finished after {seconds:g} s; it goes on"
+                ) from None
         if outcome is GONE:
             raise error_of(self.id, GONE)
         return outcome

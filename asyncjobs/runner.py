@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from datetime import timedelta
 from random import Random
 from types import MappingProxyType, TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Never, Self, TypeVar
 
 from .clock import Clock, SystemClock, to_seconds
 from .errors import (
@@ -27,13 +27,15 @@ from .registry import Registry
 from .rules.limits import (
     BULK_MAX,
     CONCURRENCY_MAX,
-    check_callable,
     check_choice,
+    check_clock,
     check_flag,
     check_integer,
     check_queues,
+    check_random,
     check_text,
     check_url,
+    unknown_option,
 )
 from .running.mailbox import Mailbox
 from .running.resources import Resource
@@ -100,11 +102,14 @@ class Runner(TaskRegistrar):
         state: Any = None,
         clock: Clock | None = None,
         random: Random | None = None,
+        **unknown: Never,
     ) -> None:
+        if unknown:
+            raise unknown_option(unknown, Runner.__init__, "Runner")
         super().__init__()
         if threads is None:
             threads = min(32, (os.cpu_count() or 1) + 4)
-        self.clock = SystemClock() if clock is None else _check_clock(clock)
+        self.clock = SystemClock() if clock is None else check_clock(clock)
         self._settings = Settings(
             path=check_url(url),
             durability=check_choice(durability, "durability", ("full", "normal")),
@@ -121,7 +126,7 @@ class Runner(TaskRegistrar):
             },
             keep_journal_seconds=to_seconds(keep_journal, "keep_journal"),
             clock=self.clock,
-            random=Random() if random is None else _check_random(random),
+            random=Random() if random is None else check_random(random),
             state=state,
         )
         self.registry = Registry(self)
@@ -173,7 +178,9 @@ class Runner(TaskRegistrar):
 
     # Enqueueing
 
-    async def enqueue(self, job: NewJob[R], *, tx: AppConnection | None = None) -> JobHandle[R]:
+    async def enqueue(
+        self, job: NewJob[R], *arguments: Never, tx: AppConnection | None = None
+    ) -> JobHandle[R]:
         """Store one job; it is on disk when this returns. Enqueueing it again changes nothing.
 
         Args:
@@ -187,11 +194,14 @@ class Runner(TaskRegistrar):
             UnfitConnection: ``tx`` is closed, in no transaction, on another file, ...
             KeyConflict: its key belongs to a job with other arguments.
             UnknownTask: its task does not belong to this runner.
+            InvalidOption: it is no job, such as a task with its arguments.
             RunnerNotStarted, RunnerClosed, RunnerFailed: nobody would write it.
             StoreBusy, StoreFull, StoreError: not known to be stored; the same NewJob may be
                 enqueued again.
         """
         engine = self.engine()
+        if arguments:
+            raise InvalidOption("enqueue takes one job: pass task.job(...) with its arguments")
         self._check_task(job)
         box = engine.mailboxes.open(job.id, local=True)
         if tx is None:
@@ -227,8 +237,8 @@ class Runner(TaskRegistrar):
             raise InvalidOption(
                 f"{len(jobs)} jobs in one enqueue_many; at most {BULK_MAX}: split them"
             )
-        for job in jobs:
-            self._check_task(job)
+        for place, job in enumerate(jobs):
+            self._check_task(job, place)
         if not jobs:
             return []
         boxes = [engine.mailboxes.open(job.id, local=True) for job in jobs]
@@ -289,13 +299,15 @@ class Runner(TaskRegistrar):
         there.local = False  # also the one just opened for it: its end may be long past
         return JobHandle(self, accepted.job_id, there, existing=True)
 
-    def _check_task(self, job: NewJob[Any]) -> None:
+    def _check_task(self, job: NewJob[Any], place: int | None = None) -> None:
+        if isinstance(job, NewJob) and job.task in self._tasks:
+            return
+        what = "enqueue" if place is None else f"jobs[{place}] of enqueue_many"
         if not isinstance(job, NewJob):
-            raise InvalidOption(f"enqueue takes what task.job(...) gives, got {type(job).__name__}")
-        if job.task not in self._tasks:
-            raise UnknownTask(
-                f"task {job.task!r} does not belong to this runner; call runner.include(tasks)"
-            )
+            raise InvalidOption(f"{what}: needs what task.job(...) gives, got {type(job).__name__}")
+        raise UnknownTask(
+            f"{what}: task {job.task!r} does not belong to this runner; call runner.include(tasks)"
+        )
 
     # Life
 
@@ -443,15 +455,28 @@ class Runner(TaskRegistrar):
         """
         engine = self._engine
         if engine is None:
-            if self._was_started:
-                raise RunnerClosed(f"the runner on {self._settings.path} has stopped")
-            raise RunnerNotStarted(
-                f"the runner on {self._settings.path} is not running; use it inside "
-                "'async with runner:'"
-            )
+            raise self.not_running()
         if not engine.commit.open:
             engine.check_open()
         return engine
+
+    def not_running(self) -> RunnerNotStarted:
+        """What to raise while it is not started; for this package's own floors."""
+        if self._was_started:
+            return RunnerClosed(f"the runner on {self._settings.path} has stopped")
+        return RunnerNotStarted(
+            f"the runner on {self._settings.path} is not running; use it inside "
+            "'async with runner:'"
+        )
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop that it lives in; threads enter it by ``run_coroutine_threadsafe``.
+
+        Raises:
+            RunnerNotStarted, RunnerClosed, RunnerFailed: there is none.
+        """
+        return self.engine().mailboxes.loop
 
     @property
     def healthy(self) -> bool:
@@ -478,15 +503,3 @@ def _key_conflict(job: NewJob[Any], accepted: Accepted) -> KeyConflict:
         "arguments",
         job_id=accepted.job_id,
     )
-
-
-def _check_clock(clock: object) -> Clock:
-    for method in ("now", "seconds_until", "on_move"):
-        check_callable(getattr(clock, method, None), f"clock's {method}()")
-    return cast("Clock", clock)
-
-
-def _check_random(random: object) -> Random:
-    if not isinstance(random, Random):
-        raise InvalidOption(f"random must be a random.Random, got {type(random).__name__}")
-    return random

@@ -8,13 +8,13 @@ import sys
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from functools import cached_property, update_wrapper
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, Never, ParamSpec, TypeVar, cast, overload
 
 import msgspec
 from msgspec import Struct
 
 from .clock import SystemClock, new_id, to_instant, to_microseconds, to_seconds
-from .errors import InvalidOption, RunnerNotStarted, TaskExists, UnknownTask
+from .errors import InvalidOption, TaskExists, UnknownTask
 from .records import NewJob
 from .rules.codec import TaskCodec
 from .rules.limits import (
@@ -27,6 +27,7 @@ from .rules.limits import (
     check_priority,
     check_tags,
     check_text,
+    unknown_option,
 )
 from .rules.retry import Retry, RetryPolicy, check_retry, retry_to_builtins
 from .running.context import current_run
@@ -74,7 +75,10 @@ class Task(Generic[P, R]):
         priority: int = 0,
         on_crash: str = "retry",
         max_crashes: int | None = None,
+        **unknown: Never,
     ) -> None:
+        if unknown:
+            raise _unknown_of_task(unknown)
         _check_function(function)
         self.function = function
         self.is_async = _is_async(function)
@@ -131,7 +135,7 @@ class Task(Generic[P, R]):
 
         Raises:
             InvalidArguments: see :meth:`job`.
-            RunnerNotStarted: no runner with this task is running.
+            RunnerNotStarted, RunnerClosed: no runner with this task is running.
             StoreBusy, StoreFull, StoreError: nothing is known to be stored.
         """
         # Not ``async``: one coroutine less on the path of every job.
@@ -152,6 +156,7 @@ class Task(Generic[P, R]):
         retry: Retry | None = None,
         on_crash: str | None = None,
         max_crashes: int | None = None,
+        **unknown: Never,
     ) -> TaskOptions[P, R]:
         """The same task with other options for the jobs that are made from the result.
 
@@ -173,6 +178,8 @@ class Task(Generic[P, R]):
         Raises:
             InvalidOption: naming the option and its value.
         """
+        if unknown:
+            raise _unknown_of_job(unknown)
         if delay is not None and at is not None:
             raise InvalidOption("delay and at contradict each other; give one of them")
         own = self._options
@@ -204,7 +211,7 @@ class Task(Generic[P, R]):
 
         Raises:
             UnknownTask: no runner has it.
-            RunnerNotStarted: none that has it is running.
+            RunnerNotStarted, RunnerClosed: none that has it is running.
             InvalidOption: several are.
         """
         if len(self._started) == 1:
@@ -215,10 +222,7 @@ class Task(Generic[P, R]):
                 "use runner.enqueue(task.job(...)) to say which"
             )
         if self._runners:
-            raise RunnerNotStarted(
-                f"the runner of task {self.name!r} is not running; use it inside "
-                "'async with runner:'"
-            )
+            raise self._runners[-1].not_running()
         raise UnknownTask(f"task {self.name!r} belongs to no runner; call runner.include(tasks)")
 
     def _make_job(
@@ -416,6 +420,16 @@ class Tasks(TaskRegistrar):
 
     def __repr__(self) -> str:
         return f"<Tasks {', '.join(self._tasks)}>"
+
+
+def _unknown_of_task(given: dict[str, Never]) -> InvalidOption:
+    hint = "{0} is a job's: give it to task.options({0}=...)"
+    return unknown_option(given, Task.__init__, "a task", elsewhere=Task.options, hint=hint)
+
+
+def _unknown_of_job(given: dict[str, Never]) -> InvalidOption:
+    hint = "{0} is the task's: give it to @runner.task({0}=...)"
+    return unknown_option(given, Task.options, "options()", elsewhere=Task.__init__, hint=hint)
 
 
 def _check_function(function: object) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from random import Random
+from typing import Any, cast
 
 import msgspec
 
+from ..clock import Clock
 from ..errors import InvalidOption
 
 # Bytes of JSON, or of UTF-8.
@@ -79,11 +82,50 @@ def check_choice(value: object, option: str, choices: Iterable[str]) -> str:
     return str(value)
 
 
+def unknown_option(
+    given: Mapping[str, Any],
+    function: Callable[..., Any],
+    what: str,
+    *,
+    elsewhere: Callable[..., Any] | None = None,
+    hint: str = "",
+) -> InvalidOption:
+    """What to raise for keywords that ``function`` does not have; it names those that it has.
+
+    ``hint`` says where a keyword of ``elsewhere`` is given.
+    """
+    name = next(iter(given))
+    where = f"; {hint.format(name)}" if elsewhere and name in keywords_of(elsewhere) else ""
+    return InvalidOption(
+        f"{what} has no option {name!a}{where}; it has {', '.join(keywords_of(function))}"
+    )
+
+
+def keywords_of(function: Callable[..., Any]) -> list[str]:
+    """The names of its keyword-only parameters, in their order."""
+    parameters = inspect.signature(function).parameters.values()
+    return [one.name for one in parameters if one.kind is inspect.Parameter.KEYWORD_ONLY]
+
+
 def check_callable(value: object, option: str) -> Callable[..., Any]:
     """Something that can be called."""
     if not callable(value):
         raise InvalidOption(f"{option} must be callable, got {type(value).__name__}")
     return value
+
+
+def check_clock(clock: object) -> Clock:
+    """Something with the methods of a clock."""
+    for method in ("now", "seconds_until", "on_move"):
+        check_callable(getattr(clock, method, None), f"clock's {method}()")
+    return cast("Clock", clock)
+
+
+def check_random(random: object) -> Random:
+    """A ``random.Random``."""
+    if not isinstance(random, Random):
+        raise InvalidOption(f"random must be a random.Random, got {type(random).__name__}")
+    return random
 
 
 def check_tags(value: object) -> tuple[str, ...]:

@@ -65,12 +65,12 @@ def log_error(run: Run, error: ErrorRecord, event: Event) -> None:
 def _signal_happened(run: Run, signal: JobSignal) -> Happened:
     match signal:
         case Snooze():
-            return Snoozed(to_seconds(signal.delay, "delay"))
+            return Snoozed(to_seconds(signal.delay, f"{type(signal).__name__}(delay)"))
         case Cancel():
             return Cancelled(_storable(_text(signal), MESSAGE_MAX) or "job")
         case RetryLater():
             run.cause = signal
-            seconds = to_seconds(signal.delay, "delay")
+            seconds = to_seconds(signal.delay, f"{type(signal).__name__}(delay)")
             if isinstance(run.retry, Retry) and run.job.attempt >= run.retry.attempts:
                 return Raised(error_record(signal), None, "retries_exhausted")
             return Raised(error_record(signal), seconds)

@@ -110,7 +110,7 @@ class Mailboxes:
         if asyncio.get_running_loop() is not self.loop:
             raise WrongEventLoop(
                 "a handle can be awaited in the event loop of its runner only; elsewhere use "
-                "asyncio.run_coroutine_threadsafe(handle.result(), loop)"
+                "asyncio.run_coroutine_threadsafe(handle.result(), runner.loop)"
             )
 
     def open(self, job_id: str, *, local: bool) -> Mailbox:

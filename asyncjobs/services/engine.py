@@ -427,7 +427,7 @@ class Engine:
         if asyncio.get_running_loop() is not self.mailboxes.loop:
             raise WrongEventLoop(
                 "the runner lives in another event loop; from a thread, or from a job in a thread, "
-                "use asyncio.run_coroutine_threadsafe(..., loop) with the runner's loop"
+                "use asyncio.run_coroutine_threadsafe(..., runner.loop)"
             )
 
     async def enqueue_in(

@@ -434,6 +434,43 @@ async def test_options_at_their_limits_are_stored(runner: Runner, options: dict[
     assert job.key == options.get("key")
 
 
+async def test_enqueue_of_a_task_beside_its_arguments_says_what_it_takes(runner: Runner) -> None:
+    with pytest.raises(InvalidOption, match=r"one job: pass task\.job\(\.\.\.\)"):
+        await runner.enqueue(echo, 1)  # type: ignore[arg-type]
+    with pytest.raises(InvalidOption, match=r"needs what task\.job\(\.\.\.\) gives, got AsyncTask"):
+        await runner.enqueue(echo)  # type: ignore[arg-type]
+
+
+async def test_wrong_job_of_a_bulk_is_named_by_its_place(runner: Runner) -> None:
+    @Tasks().task(name="stranger")
+    async def stranger() -> None: ...
+
+    with pytest.raises(InvalidOption, match=r"^jobs\[1\] .*got int"):
+        await runner.enqueue_many([echo.job(1), 5])  # type: ignore[arg-type]
+    with pytest.raises(UnknownTask, match=r"^jobs\[2\] .*'stranger'"):
+        await runner.enqueue_many([echo.job(1), echo.job(2), stranger.job()])
+    assert await runner.registry.count() == 0
+
+
+async def test_job_in_a_thread_enqueues_through_the_runners_loop(runner: Runner) -> None:
+    @runner.task
+    def parent() -> int:
+        enqueueing = asyncio.run_coroutine_threadsafe(echo.enqueue(6), runner.loop)
+        handle = enqueueing.result()
+        return asyncio.run_coroutine_threadsafe(handle.result(), runner.loop).result()
+
+    handle = await parent.enqueue()
+
+    assert await handle == 6
+    page = await runner.registry.list(task=echo.name)
+    assert [job.trigger for job in page.jobs] == [f"job:{handle.id}"]
+
+
+def test_runner_without_a_loop_says_that_it_is_not_started() -> None:
+    with pytest.raises(RunnerNotStarted):
+        _ = Runner("never.db").loop
+
+
 async def test_runner_that_was_never_started_takes_no_job(tmp_path: Path) -> None:
     runner = Runner(tmp_path / "other.db")
     runner.include(tasks)

@@ -177,7 +177,7 @@ async def test_result_with_a_timeout_raises_and_the_job_goes_on(runner: Runner) 
         return 5
 
     handle = await gated.enqueue()
-    with pytest.raises(TimeoutError):
+    with pytest.raises(TimeoutError, match=rf"job {handle.id} is not finished after 0\.01 s"):
         await handle.result(timeout=0.01)
     gate.set()
 
@@ -187,7 +187,7 @@ async def test_result_with_a_timeout_raises_and_the_job_goes_on(runner: Runner) 
 async def test_wait_with_a_timeout_raises_and_the_job_goes_on(runner: Runner) -> None:
     handle = await double.options(delay=60).enqueue(1)
 
-    with pytest.raises(TimeoutError):
+    with pytest.raises(TimeoutError, match=f"job {handle.id} is not finished after 0 s"):
         await handle.wait(timeout=0)
 
     assert (await handle.job()).status == "scheduled"

@@ -242,7 +242,7 @@ async def test_signal_with_a_wrong_delay_fails_the_job_naming_it(
     async def wrong() -> None:
         raise signal
 
-    with pytest.raises(JobFailed, match="delay"):
+    with pytest.raises(JobFailed, match=rf"{type(signal).__name__}\(delay\)"):
         await (await wrong.enqueue())
 
 
@@ -283,7 +283,9 @@ async def test_fail_ends_the_job_without_further_attempts(runner: Runner) -> Non
 
     assert (job.state, job.reason, job.attempt) == ("failed", "fail", 1)
     assert job.error is not None
+    assert job.error.type == "asyncjobs.Fail"  # as one imports it
     assert job.error.message == "the file cannot be read"
+    assert "asyncjobs.Fail: the file" in job.error.traceback
 
 
 @pytest.mark.parametrize(

@@ -493,6 +493,7 @@ async def test_tasks_of_a_library_need_no_runner_to_be_made(tmp_path: Path) -> N
         ({"lease_seconds": 0}, "lease_seconds"),
         ({"clock": 5}, "clock"),
         ({"random": 5}, "random"),
+        ({"worker": 4}, "Runner has no option 'worker'; it has concurrency, threads,"),
     ],
 )
 def test_wrong_option_of_a_runner_is_refused_when_it_is_given(

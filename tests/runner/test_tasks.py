@@ -16,6 +16,7 @@ from asyncjobs import (
     InvalidOption,
     Retry,
     Runner,
+    RunnerClosed,
     RunnerNotStarted,
     TaskExists,
     Tasks,
@@ -233,6 +234,26 @@ def test_wrong_option_of_a_task_is_refused_when_it_is_given(
         Tasks().task(**options)(plain)
 
 
+def test_unknown_option_of_a_task_is_refused_naming_those_that_it_has() -> None:
+    with pytest.raises(InvalidOption, match=r"no option 'retries'; it has name, .*max_crashes$"):
+        Tasks().task(retries=5)(plain)  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("name", ["tags", "delay", "key", "meta"])
+def test_option_of_a_job_given_to_its_task_is_shown_its_place(name: str) -> None:
+    with pytest.raises(InvalidOption, match=rf"'{name}'; .*task\.options\({name}=\.\.\.\)"):
+        Tasks().task(**{name: 5})(plain)  # type: ignore[call-overload]
+
+
+def test_unknown_option_of_a_job_is_refused_naming_those_that_it_has() -> None:
+    task = Tasks().task(plain)
+
+    with pytest.raises(InvalidOption, match=r"options\(\) has no option 'tag'; it has delay, at,"):
+        task.options(tag="a")  # type: ignore[arg-type]
+    with pytest.raises(InvalidOption, match=r"'executor'; .*@runner\.task\(executor=\.\.\.\)"):
+        task.options(executor="thread")  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -262,6 +283,16 @@ async def test_task_of_a_runner_that_is_not_started_says_so(tmp_path: Path) -> N
     task = Runner(tmp_path / "jobs.db").task(plain)
 
     with pytest.raises(RunnerNotStarted, match="async with runner"):
+        await task.enqueue(1)
+
+
+async def test_task_of_a_runner_that_has_stopped_says_so(tmp_path: Path) -> None:
+    runner = Runner(tmp_path / "jobs.db")
+    task = runner.task(plain)
+    async with runner:
+        pass
+
+    with pytest.raises(RunnerClosed, match="has stopped"):
         await task.enqueue(1)
 
 
