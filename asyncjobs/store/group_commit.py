@@ -131,7 +131,7 @@ class GroupCommit(Generic[RunT]):
         if asyncio.get_running_loop() is not self._loop:
             raise WrongEventLoop(
                 "the runner lives in another event loop; from a thread, or from a job in a thread, "
-                "use asyncio.run_coroutine_threadsafe(..., loop) with the runner's loop"
+                "use asyncio.run_coroutine_threadsafe(..., runner.loop)"
             )
         return self._loop.create_future()
 

@@ -18,6 +18,7 @@ from asyncjobs import (
     RunnerNotStarted,
     Tasks,
     UnknownTask,
+    WrongEventLoop,
     current_job,
 )
 from asyncjobs.testing import ManualClock, run_until_idle
@@ -464,6 +465,14 @@ async def test_job_in_a_thread_enqueues_through_the_runners_loop(runner: Runner)
     assert await handle == 6
     page = await runner.registry.list(task=echo.name)
     assert [job.trigger for job in page.jobs] == [f"job:{handle.id}"]
+
+
+async def test_enqueue_in_a_loop_of_a_thread_names_the_way_to_the_runners(runner: Runner) -> None:
+    async def elsewhere() -> None:
+        with pytest.raises(WrongEventLoop, match=r"run_coroutine_threadsafe\(.*runner\.loop\)"):
+            await echo.enqueue(1)
+
+    await asyncio.to_thread(asyncio.run, elsewhere())
 
 
 def test_runner_without_a_loop_says_that_it_is_not_started() -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import sqlite3
 import stat
+import textwrap
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from asyncjobs import InvalidOption, Runner, State, StoreError, Tasks
 from asyncjobs.store.sqlite import backup
 from asyncjobs.testing import ManualClock, run_until_idle
 
-from .support import census, nothing_left, until
+from .support import census, nothing_left, run_script, until
 
 tasks = Tasks()
 
@@ -163,6 +165,42 @@ async def test_runner_goes_on_from_a_backup(tmp_path: Path) -> None:
         assert (existing.existing, existing.id) == (True, waiting.id)
         assert await runner.registry.check() == []
     assert again_held.name == "held"
+
+
+async def test_backup_is_restored_as_the_readme_says(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(
+        textwrap.dedent("""
+        import asyncio, os
+        from asyncjobs import Runner
+
+        runner = Runner("jobs.db")
+
+        @runner.task(name="good")
+        async def good(number: int) -> int:
+            return number
+
+        async def main():
+            await runner.start()
+            await (await good.enqueue(1))
+            await runner.registry.backup("copy.db")
+            await (await good.enqueue(2))
+            os._exit(0)  # leaves the log with what came after the backup
+
+        asyncio.run(main())
+        """)
+    )
+    run_script(program)
+    assert (tmp_path / "jobs.db-wal").stat().st_size > 0
+
+    for side in ("-wal", "-shm"):
+        (tmp_path / f"jobs.db{side}").unlink()
+    shutil.copy(tmp_path / "copy.db", tmp_path / "jobs.db")
+
+    async with Runner(tmp_path / "jobs.db") as restored:
+        (job,) = (await restored.registry.list()).jobs
+        assert job.arguments == {"number": 1}
+        assert await restored.registry.check() == []
 
 
 async def test_backup_is_private_whole_and_keeps_the_vacuum_mode(
