@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import signal
 from collections.abc import AsyncIterator, Iterable, Mapping
 from datetime import timedelta
 from random import Random
@@ -22,6 +21,7 @@ from .errors import (
     UnknownTask,
 )
 from .handle import JobHandle
+from .program import run_until_signalled
 from .records import Accepted, NewJob
 from .registry import Registry
 from .rules.limits import (
@@ -416,36 +416,7 @@ class Runner(TaskRegistrar):
             RunnerAlreadyStarted, StoreUnavailable, InvalidOption: as :meth:`start`.
             RunnerFailed: as :meth:`stop`.
         """
-        loop = asyncio.get_running_loop()
-        signals = (signal.SIGTERM, signal.SIGINT)
-        asked = asyncio.Event()
-
-        def ask() -> None:
-            engine = self._engine
-            if engine is not None and asked.is_set():
-                engine.hurry()
-            elif engine is not None:
-                engine.give_up_starting()
-            asked.set()
-
-        for number in signals:
-            loop.add_signal_handler(number, ask)
-        try:
-            async with self:
-                await self._asked_or_failed(asked)
-        except RunnerClosed:
-            if not asked.is_set():  # else it was told to stop while it was starting
-                raise
-        finally:
-            for number in signals:
-                loop.remove_signal_handler(number)
-
-    async def _asked_or_failed(self, asked: asyncio.Event) -> None:
-        waiting = asyncio.create_task(asked.wait())
-        try:
-            await self.engine().until(waiting)
-        finally:
-            waiting.cancel()
+        await run_until_signalled(self, lambda: self._engine)
 
     def engine(self) -> Engine:
         """The live parts; for this package's own floors.

@@ -37,6 +37,7 @@ FLOORS = {
     "asyncjobs.filters": 5,
     "asyncjobs.handle": 5,
     "asyncjobs.registry": 5,
+    "asyncjobs.program": 5,
     "asyncjobs.runner": 5,
     "asyncjobs.testing": 6,
     "asyncjobs.demo": 6,
