@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from .errors import UnfitConnection as UnfitConnection
     from .errors import UnknownJob as UnknownJob
     from .errors import UnknownTask as UnknownTask
+    from .errors import WorkersFailed as WorkersFailed
     from .errors import WrongEventLoop as WrongEventLoop
     from .filters import JobFilter as JobFilter
     from .handle import JobHandle as JobHandle
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from .records import Job as Job
     from .records import NewJob as NewJob
     from .records import Queue as Queue
+    from .records import WorkerInfo as WorkerInfo
     from .registry import Registry as Registry
     from .rules.retry import Retry as Retry
     from .runner import Runner as Runner
@@ -77,12 +79,12 @@ _HOMES = {
         "RetryLater RunnerAlreadyStarted RunnerClosed RunnerFailed RunnerNotStarted SQLiteTooOld "
         "ScanRequired "
         "Snooze StoreBusy StoreError StoreFull StoreUnavailable TaskExists UnfitConnection "
-        "UnknownJob UnknownTask WrongEventLoop"
+        "UnknownJob UnknownTask WorkersFailed WrongEventLoop"
     ),
     "clock": "Clock",
     "filters": "JobFilter",
     "handle": "JobHandle",
-    "records": "Attempt AuditEntry BulkResult Count InstanceInfo Job NewJob Queue",
+    "records": "Attempt AuditEntry BulkResult Count InstanceInfo Job NewJob Queue WorkerInfo",
     "registry": "Registry",
     "rules.retry": "Retry",
     "runner": "Runner",

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from random import Random
-from typing import Protocol
+from typing import Protocol, cast
 
 from .errors import InvalidOption
 
@@ -38,6 +38,15 @@ class Clock(Protocol):
     def on_move(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call ``callback`` whenever the clock is moved by hand. Returns how to stop that."""
         ...
+
+
+def check_clock(clock: object) -> Clock:
+    """Something that has what a clock has."""
+    for method in ("now", "seconds_until", "on_move"):
+        if not callable(getattr(clock, method, None)):
+            kind = type(getattr(clock, method, None)).__name__
+            raise InvalidOption(f"clock's {method}() must be callable, got {kind}")
+    return cast("Clock", clock)
 
 
 class SystemClock:

@@ -18,6 +18,7 @@ AsyncJobsError
 ├── RunnerAlreadyStarted
 ├── RunnerFailed             the runner's own task died; carries the cause
 ├── ResourceFailed           a resource's setup raised, or it ended too early; carries the cause
+├── WorkersFailed            subprocess workers cannot be had: a module does not import there
 ├── WrongEventLoop           the runner lives in another event loop than the caller
 ├── StoreError               the database, not the job
 │   ├── StoreUnavailable     it cannot be opened: place, rights, not a database, foreign
@@ -81,6 +82,7 @@ __all__ = [
     "UnfitConnection",
     "UnknownJob",
     "UnknownTask",
+    "WorkersFailed",
     "WrongEventLoop",
 ]
 
@@ -192,6 +194,14 @@ class ResourceFailed(AsyncJobsError, RuntimeError):
     """A resource could not be set up, or has ended while the runner ran on.
 
     ``__cause__`` is what its function raised.
+    """
+
+
+class WorkersFailed(AsyncJobsError, RuntimeError):
+    """Subprocess workers cannot be had; the message says why.
+
+    A module of a task does not import there, has no such task, or starts a runner when it is
+    imported.
     """
 
 

@@ -78,7 +78,7 @@ class JobHandle(Generic[R]):
             InvalidOption: the timeout is no duration.
             RunnerClosed: this process's runner stopped first.
         """
-        return self._value(await self._outcome(timeout))
+        return self._value(await self.outcome(timeout))
 
     async def wait(self, timeout: float | timedelta | None = None) -> Job:
         """The finished job as a snapshot; raises nothing for a job that failed.
@@ -86,7 +86,7 @@ class JobHandle(Generic[R]):
         Raises:
             ResultGone, TimeoutError, RunnerClosed: as :meth:`result`.
         """
-        await self._outcome(timeout)
+        await self.outcome(timeout)
         return await self.job()
 
     async def job(self) -> Job:
@@ -122,7 +122,12 @@ class JobHandle(Generic[R]):
         """
         await self._runner.registry.retry(self.id)
 
-    async def _outcome(self, timeout: float | timedelta | None) -> Outcome:
+    async def outcome(self, timeout: float | timedelta | None) -> Outcome:
+        """How the job ended; for this package's own floors.
+
+        Raises:
+            ResultGone, TimeoutError, RunnerClosed: as :meth:`result`.
+        """
         seconds = None if timeout is None else to_seconds(timeout, "timeout")
         outcome = self._box.outcome
         if outcome is None:
@@ -152,10 +157,14 @@ class JobHandle(Generic[R]):
             box.boxes.check_loop()
             engine.resolver.ask(self.id, box)
         run = current_run.get(None)
-        if run is not None and run.host is engine.dispatcher and run.task.executor == "coroutine":
+        if run is not None and run.host is engine.dispatcher and run.task.executor != "thread":
             outcome: Outcome = await engine.dispatcher.wait_lending_slot(run, box)
             return outcome
         return await box
+
+    def error(self, outcome: Outcome) -> JobError:
+        """The exception that tells why the job has no value."""
+        return error_of(self.id, outcome)
 
     def _decode(self, outcome: Outcome) -> Any:
         assert outcome.result is not None

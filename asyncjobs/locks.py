@@ -38,6 +38,11 @@ class FileLock:
             os.fchmod(self._descriptor, 0o600)
         _open_locks.add(self)
 
+    @property
+    def descriptor(self) -> int:
+        """Of the open file."""
+        return self._descriptor
+
     def try_acquire(self) -> bool:
         """Take the lock if it is free."""
         try:

@@ -105,6 +105,19 @@ class ErrorRecord(Struct, frozen=True, gc=False):
         return in_one_line(f"{self.type}: {self.message}" if self.message else self.type)
 
 
+class RunUsage(Struct, frozen=True, gc=False):
+    """What one run in a worker has used, and what it wrote to its standard streams."""
+
+    cpu_seconds: float
+    peak_rss: int
+    """Bytes."""
+    output: str
+    """The last 64 KiB."""
+
+    def __repr__(self) -> str:
+        return f"<RunUsage {self.cpu_seconds:.3f} CPU seconds, {self.peak_rss} bytes>"
+
+
 class Transition(Struct, frozen=True, gc=False):
     """One decided move of a running job. The store writes it if the fence still holds."""
 
@@ -121,6 +134,7 @@ class Transition(Struct, frozen=True, gc=False):
     """True gives the attempt back: snoozes, releases and crashes use up none."""
     result: str | None = None
     error: ErrorRecord | None = None
+    usage: RunUsage | None = None
 
     @property
     def state(self) -> State:
@@ -159,6 +173,35 @@ class Attempt(Struct, frozen=True, kw_only=True):
     started_at: datetime
     finished_at: datetime | None
     error: ErrorRecord | None = None
+    cpu_seconds: float | None = None
+    """This and the next two only of runs in workers: the executors ``process`` and ``isolated``."""
+    peak_rss: int | None = None
+    """Bytes."""
+    output: str = ""
+    """What it wrote to its standard output and error: the last 64 KiB."""
+
+
+class WorkerInfo(Struct, frozen=True, kw_only=True):
+    """One subprocess of this runner, as ``registry.workers`` shows it."""
+
+    pid: int | None
+    """``None`` until it is born."""
+    executor: str
+    """``process``, or ``isolated`` when it is for one job alone."""
+    state: str
+    """``starting``, ``idle``, ``busy`` or ``leaving``."""
+    job_id: str | None
+    task: str | None
+    jobs: int
+    """Served until now."""
+    rss: int
+    """Bytes of memory when it was last looked at: after each job, and every two seconds."""
+    peak_rss: int
+    cpu_seconds: float
+    """Of its jobs."""
+    started_at: datetime
+    leaving: str | None
+    """Why it gets no more jobs."""
 
 
 class Job(Struct, frozen=True, kw_only=True):

@@ -20,6 +20,7 @@ from .records import (
     InstanceInfo,
     Job,
     Queue,
+    WorkerInfo,
     optional_datetime,
 )
 from .rules.limits import (
@@ -215,6 +216,14 @@ class Registry:
         if not runs and await self.find(job_id) is None:
             raise _unknown(job_id)
         return runs
+
+    def workers(self) -> builtins.list[WorkerInfo]:
+        """The subprocesses of this runner that run ``process`` and ``isolated`` jobs.
+
+        Raises:
+            RunnerNotStarted: there are none.
+        """
+        return self._runner.engine().pool.workers()
 
     async def check(self) -> builtins.list[Violation]:
         """Check every invariant of the database; an empty list when all is well.

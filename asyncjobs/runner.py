@@ -7,11 +7,13 @@ import contextlib
 import os
 from collections.abc import AsyncIterator, Iterable, Mapping
 from datetime import timedelta
+from functools import partial
 from random import Random
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Never, Self, TypeVar
 
-from .clock import Clock, SystemClock, to_seconds
+from .clock import Clock, SystemClock, check_clock, to_seconds
+from .errands import run_errand
 from .errors import (
     InvalidOption,
     KeyConflict,
@@ -37,6 +39,8 @@ from .rules.limits import (
     check_url,
     unknown_option,
 )
+from .running.catalogue import check_not_importing
+from .running.executors.process.settings import pool_settings
 from .running.mailbox import Mailbox
 from .running.resources import Resource
 from .services.engine import Engine, Settings
@@ -68,6 +72,13 @@ class Runner(TaskRegistrar):
         url: path of the database file, ``sqlite:///path``, or ``:memory:``.
         concurrency: coroutine jobs that run at once; 1 to 100,000.
         threads: thread jobs that run at once; 1 to 100,000, by default min(32, CPUs + 4).
+        processes: ``process`` jobs, and as many ``isolated`` ones, that run at once, each in a
+            subprocess; 1 to 1,000, by default the number of CPUs.
+        processes_min: workers that are kept ready when there is no work; from 0.
+        process_start: ``fork``: workers are forked from a clean server that has imported the
+            modules of the tasks; ``spawn``: each worker imports them itself.
+        max_jobs, max_age, max_rss: a worker is replaced after so many jobs, so long (seconds or
+            timedelta), or when it has more than so many bytes of memory. By default never.
         queues: take jobs only from these; by default from all.
         durability: ``full``: an accepted job survives power loss (one fsync a shared commit);
             ``normal``: it survives a crash of the process, not always one of the machine.
@@ -90,6 +101,12 @@ class Runner(TaskRegistrar):
         *,
         concurrency: int = 100,
         threads: int | None = None,
+        processes: int | None = None,
+        processes_min: int = 1,
+        process_start: str = "fork",
+        max_jobs: int | None = None,
+        max_age: float | timedelta | None = None,
+        max_rss: int | None = None,
         queues: Iterable[str] | None = None,
         durability: str = "full",
         shared: bool = False,
@@ -128,6 +145,14 @@ class Runner(TaskRegistrar):
             clock=self.clock,
             random=Random() if random is None else check_random(random),
             state=state,
+            pool=pool_settings(
+                processes=processes,
+                processes_min=processes_min,
+                process_start=process_start,
+                max_jobs=max_jobs,
+                max_age=max_age,
+                max_rss=max_rss,
+            ),
         )
         self.registry = Registry(self)
         self._engine: Engine | None = None
@@ -331,6 +356,7 @@ class Runner(TaskRegistrar):
             StoreUnavailable: and its children: the place, the file, the version.
             InvalidOption: the annotations of a task cannot be resolved.
             ResourceFailed: the setup of a resource raised; those before it are torn down again.
+            WorkersFailed: a task is for workers, and they cannot import it.
         """
         await self._start(client=False)
 
@@ -352,6 +378,7 @@ class Runner(TaskRegistrar):
             await self.stop()
 
     async def _start(self, *, client: bool) -> None:
+        check_not_importing()
         if self._engine is not None:
             raise RunnerAlreadyStarted(
                 f"the runner on {self._settings.path} is started already; stop it first, or "
@@ -361,6 +388,7 @@ class Runner(TaskRegistrar):
         engine = Engine(
             self._settings,
             self._tasks,  # pyright: ignore[reportArgumentType]
+            partial(run_errand, self),
             () if client else self._resources,
             client=client,
         )

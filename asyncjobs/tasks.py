@@ -23,6 +23,7 @@ from .rules.limits import (
     check_choice,
     check_flag,
     check_integer,
+    check_memory_limit,
     check_meta,
     check_priority,
     check_tags,
@@ -30,7 +31,9 @@ from .rules.limits import (
     unknown_option,
 )
 from .rules.retry import Retry, RetryPolicy, check_retry, retry_to_builtins
+from .running.catalogue import calling_module, made
 from .running.context import current_run
+from .running.executors.process.setup import MAIN
 from .running.resources import Resource, ResourceRegistrar
 
 if TYPE_CHECKING:
@@ -40,7 +43,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
-EXECUTORS = ("coroutine", "thread")
+EXECUTORS = ("coroutine", "thread", "process", "isolated")
 _SYSTEM_CLOCK = SystemClock()
 
 
@@ -75,12 +78,14 @@ class Task(Generic[P, R]):
         priority: int = 0,
         on_crash: str = "retry",
         max_crashes: int | None = None,
+        memory_limit: int | None = None,
         **unknown: Never,
     ) -> None:
         if unknown:
             raise _unknown_of_task(unknown)
         _check_function(function)
         self.function = function
+        self.module = calling_module()
         self.is_async = _is_async(function)
         self.name = check_text(name if name is not None else _default_name(function), "name")
         self.executor = check_choice(
@@ -88,6 +93,7 @@ class Task(Generic[P, R]):
             "executor",
             EXECUTORS,
         )
+        self.memory_limit = check_memory_limit(memory_limit, self.executor)
         self.retry: RetryPolicy = Retry() if retry is None else check_retry(retry)
         self.timeout = None if timeout is None else _check_timeout(timeout)
         # A thread runs on after its time is up: a second one beside it is for the user to ask for.
@@ -104,6 +110,8 @@ class Task(Generic[P, R]):
         self._runners: list[Runner] = []
         self._started: list[Runner] = []
         self._now = _SYSTEM_CLOCK.now
+        # pyright does not see that a cached property is read like a property.
+        made.add(self)  # pyright: ignore[reportArgumentType]
         # Not its ``__dict__``: a function's own ``retry`` or ``name`` (tenacity puts one there)
         # would take the place of the task's.
         update_wrapper(cast("Any", self), function, updated=())
@@ -369,6 +377,7 @@ class TaskRegistrar(ResourceRegistrar):
         priority: int = 0,
         on_crash: str = "retry",
         max_crashes: int | None = None,
+        memory_limit: int | None = None,
     ) -> _Decorator: ...
 
     def task(self, function: Any = None, /, **options: Any) -> Any:
@@ -377,7 +386,8 @@ class TaskRegistrar(ResourceRegistrar):
         Args:
             name: by default ``module.qualname``; rows name the task by it, so keep it.
             queue: where its jobs wait.
-            executor: ``coroutine`` (default of ``async def``) or ``thread`` (default of ``def``).
+            executor: ``coroutine`` (default of ``async def``), ``thread`` (default of ``def``),
+                ``process`` (a subprocess that serves many jobs) or ``isolated`` (one of its own).
             retry: a ``Retry``, or a function ``(attempt, exception) -> seconds | None``. By
                 default one attempt.
             timeout: seconds for each attempt; by default none.
@@ -386,6 +396,8 @@ class TaskRegistrar(ResourceRegistrar):
             priority: -100 to 100; larger is sooner.
             on_crash: what follows when the process dies during a run: ``retry`` or ``fail``.
             max_crashes: crashes after which the job fails; 3 by default.
+            memory_limit: bytes of memory that a job may have in a worker, from 16 MiB; it fails
+                with reason ``memory_limit``. By default none.
 
         Raises:
             InvalidOption: naming the option and its value.
@@ -450,9 +462,9 @@ def _default_name(function: Any) -> str:
     if qualname is None or "<lambda>" in qualname:
         raise InvalidOption(f"{function!r} has no name of its own; give name=")
     module = function.__module__
-    if module == "__main__":
+    if module in ("__main__", MAIN):
         # A script runs as __main__ but is imported under its stem: one name for both.
-        file = getattr(sys.modules["__main__"], "__file__", None)
+        file = getattr(sys.modules[module], "__file__", None)
         module = os.path.splitext(os.path.basename(file))[0] if file else module
     return f"{module}.{qualname}"
 

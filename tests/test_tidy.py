@@ -36,6 +36,7 @@ FLOORS = {
     "asyncjobs.tasks": 5,
     "asyncjobs.filters": 5,
     "asyncjobs.handle": 5,
+    "asyncjobs.errands": 5,
     "asyncjobs.registry": 5,
     "asyncjobs.program": 5,
     "asyncjobs.runner": 5,
@@ -60,6 +61,8 @@ UNSAFE_CALLS = {"eval", "exec", "compile", "__import__"}
 # importlib only where no name comes from data: the table of public names.
 IMPORTLIB_ALLOWED = {
     "asyncjobs": {"importlib"},
+    # The modules of registered tasks, in the fork server.
+    "asyncjobs.running.executors.process.modules": {"importlib"},
 }
 
 SQL = re.compile(

@@ -20,6 +20,8 @@ RESULT_MAX = 16 * 1024 * 1024
 META_MAX = 64 * 1024
 MESSAGE_MAX = 8 * 1024
 ERROR_MAX = 64 * 1024
+MEMORY_LIMIT_MIN = 16 * 1024 * 1024
+MEMORY_LIMIT_MAX = 2**50
 FLUSH_BYTES_MAX = 4 * 1024 * 1024
 # Characters.
 NAME_MAX = 255
@@ -33,6 +35,7 @@ PRIORITY_MAX = 100
 ATTEMPTS_MAX = 10_000
 CRASHES_MAX = 1_000
 CONCURRENCY_MAX = 100_000
+PROCESSES_MAX = 1_000
 ATTEMPT_ROWS_MAX = 100
 """Rows of history kept a job: the newest. A job that crashes for ever must not fill the disk."""
 
@@ -107,6 +110,18 @@ def keywords_of(function: Callable[..., Any]) -> list[str]:
     return [one.name for one in parameters if one.kind is inspect.Parameter.KEYWORD_ONLY]
 
 
+def check_memory_limit(limit: object, executor: str) -> int | None:
+    """Bytes that a job may have, where it has a process that can be limited."""
+    if limit is None:
+        return None
+    if executor not in ("process", "isolated"):
+        raise InvalidOption(
+            "memory_limit needs a process that can be limited: executor='process' or 'isolated', "
+            f"not {executor!r}"
+        )
+    return check_integer(limit, "memory_limit", least=MEMORY_LIMIT_MIN, most=MEMORY_LIMIT_MAX)
+
+
 def check_callable(value: object, option: str) -> Callable[..., Any]:
     """Something that can be called."""
     if not callable(value):
@@ -154,6 +169,13 @@ def check_meta(value: object) -> str | None:
     if len(encoded) > META_MAX:
         raise InvalidOption(f"meta takes {len(encoded)} bytes as JSON; at most {META_MAX} fit")
     return encoded.decode()
+
+
+def check_random(random: object) -> Random:
+    """A source of random numbers."""
+    if not isinstance(random, Random):
+        raise InvalidOption(f"random must be a random.Random, got {type(random).__name__}")
+    return random
 
 
 def check_queues(queues: object) -> tuple[str, ...] | None:

@@ -86,6 +86,8 @@ class Crashed(NamedTuple):
     crashes: int
     """Before this one."""
     max_crashes: int
+    output: str = ""
+    """What the process has written last, where that is known."""
 
 
 Happened = Returned | Raised | Snoozed | Cancelled | Released | Crashed
@@ -113,8 +115,10 @@ def decide(run: Run, happened: Happened, now: int, *, cancel_requested: bool = F
             return _transition(run, Event.CANCELLED, now, reason=reason)
         case Released(reason):
             return _back_to_queue(run, Event.RELEASED, now, run_at=now, reason=reason)
-        case Crashed(detail, crashes, max_crashes):  # pragma: no branch - nothing else is left
-            error = ErrorRecord("asyncjobs.JobCrashed", detail)
+        case Crashed(
+            detail, crashes, max_crashes, output
+        ):  # pragma: no branch - nothing else is left
+            error = ErrorRecord("asyncjobs.JobCrashed", detail, output)
             if crashes + 1 >= max_crashes:
                 return _transition(run, Event.FAILED, now, reason="crash",
                                   uncharge=True, error=error)  # fmt: skip

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from ..errors import JobSignal
-from ..records import Claimed, tags_from_json
+from ..records import Claimed, RunUsage, tags_from_json
 from ..rules.codec import TaskCodec, decode_plain
 from ..rules.retry import Retry, RetryPolicy
 
@@ -33,6 +33,13 @@ class RunnableTask(Protocol):
     retry: RetryPolicy
     timeout: float | None
     retry_timeouts: bool
+    module: str
+    """Where it was made: what a worker imports to have it."""
+    memory_limit: int | None
+
+    def start(self, runner: Any) -> None:
+        """Its jobs may be enqueued through ``runner`` from now on."""
+        ...
 
     @property
     def codec(self) -> TaskCodec:
@@ -85,6 +92,8 @@ class Run(msgspec.Struct, eq=False):
     committed or not."""
     cause: BaseException | None = None
     """What it raised."""
+    usage: RunUsage | None = None
+    """What it has used, where that can be told: in a worker."""
 
     @classmethod
     def of(cls, job: Claimed, task: RunnableTask, host: Any) -> Run:

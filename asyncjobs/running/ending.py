@@ -11,7 +11,7 @@ from ..clock import to_seconds
 from ..errors import Cancel, Fail, InvalidOption, JobSignal, RetryLater, Snooze
 from ..records import ErrorRecord
 from ..rules.limits import ERROR_MAX, MESSAGE_MAX, NAME_MAX
-from ..rules.outcome import Cancelled, Happened, Raised, Released, Snoozed
+from ..rules.outcome import Cancelled, Crashed, Happened, Raised, Released, Snoozed
 from ..rules.retry import Retry, next_delay
 from ..states import Event
 from .context import JobStopped, Run
@@ -29,13 +29,8 @@ def exception_happened(run: Run, error: BaseException, random: Random) -> Happen
             return _signal_happened(run, error)
         except InvalidOption as invalid:  # such as raise Snooze(-1)
             error = invalid
-    match run.stop_reason:
-        case "timeout":
-            return timeout_happened(run, random)
-        case "user":
-            return Cancelled("user")
-        case "shutdown":
-            return Released("shutdown")
+    if run.stop_reason is not None:
+        return stopped_happened(run, random)
     run.cause = error
     return Raised(error_record(error), _retry_in(run, error, random))
 
@@ -46,6 +41,36 @@ def timeout_happened(run: Run, random: Random) -> Happened:
     run.cause = timed_out
     retry_in = _retry_in(run, timed_out, random) if run.task.retry_timeouts else None
     return Raised(ErrorRecord(TIMEOUT_ERROR, str(timed_out)), retry_in, "timeout")
+
+
+def stopped_happened(run: Run, random: Random) -> Happened:
+    """What it means that a run came to its end because it was stopped, without a word of its own.
+
+    It has to be one that was told to stop.
+    """
+    match run.stop_reason:
+        case "timeout":
+            return timeout_happened(run, random)
+        case "user":
+            return Cancelled("user")
+    return Released("shutdown")
+
+
+def worker_lost(run: Run, detail: str, output: str, random: Random) -> Happened:
+    """What it means that a run's worker has ended: it crashed, unless it was being stopped."""
+    if run.stop_reason is not None:
+        return stopped_happened(run, random)
+    job = run.job
+    return Crashed(_storable(detail, MESSAGE_MAX), job.crashes, job.max_crashes, output)
+
+
+def memory_happened(run: Run, limit: int, random: Random) -> Happened:
+    """What it means that a run's worker was killed because it crossed the job's memory limit."""
+    if run.stop_reason is not None:
+        return stopped_happened(run, random)
+    error = MemoryError(f"needed more than its memory_limit of {limit} bytes")
+    run.cause = error
+    return Raised(error_record(error), _retry_in(run, error, random), "memory_limit")
 
 
 def refusal_happened(run: Run, error: BaseException, reason: str) -> Happened:

@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from contextvars import ContextVar, copy_context
 from typing import Any, Generic, Self, TypeVar, overload
+from weakref import WeakSet
 
 import anyio
 
@@ -40,10 +41,12 @@ class Resource(Generic[T]):
     ) -> None:
         _check_function(function)
         self.name = f"{function.__module__}.{function.__qualname__}"
+        self.module = function.__module__
         self.__doc__ = function.__doc__
         self._function: Callable[[], Any] = function
         self._held: dict[ResourceSet, _Held[T]] = {}
         """The open ones, by who opened them: two runners of one process have two."""
+        made.add(self)
 
     def get(self) -> T:
         """What the function yielded; in jobs, in their threads, and wherever the runner runs.
@@ -78,6 +81,10 @@ class Resource(Generic[T]):
 
     def __repr__(self) -> str:
         return f"<Resource {self.name!r}>"
+
+
+made: WeakSet[Resource[Any]] = WeakSet()
+"""Every one of this process: where a worker finds those that it sets up for itself."""
 
 
 class ResourceRegistrar:
@@ -117,7 +124,7 @@ class ResourceSet:
     def __init__(
         self, resources: Iterable[Resource[Any]], *, teardown_seconds: float = TEARDOWN_SECONDS
     ) -> None:
-        self._resources = tuple(resources)
+        self.resources = tuple(resources)
         self._teardown_seconds = teardown_seconds
         self._open: list[_Held[Any]] = []
 
@@ -129,7 +136,7 @@ class ResourceSet:
         """
         _here.set(self)
         try:
-            for resource in self._resources:
+            for resource in self.resources:
                 held = _Held(resource)
                 self._open.append(held)
                 await held.set_up()

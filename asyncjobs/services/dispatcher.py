@@ -10,10 +10,12 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import copy_context
 from random import Random
 from typing import Any
+
+from msgspec.structs import replace
 
 from ..clock import Clock
 from ..errors import InvalidResult
@@ -22,9 +24,7 @@ from ..rules.limits import FLUSH_ROWS_MAX
 from ..rules.outcome import Happened, Released, cancelled_instead, decide
 from ..running.context import Run, RunnableTask
 from ..running.ending import log_error, refusal_happened, timeout_happened
-from ..running.executors.base import Executor
-from ..running.executors.coroutine import CoroutineExecutor
-from ..running.executors.thread import ThreadExecutor
+from ..running.executors.base import Executor, Setting
 from ..running.mailbox import Mailbox, Mailboxes
 from ..states import FINISHED, Event, State
 from ..store.base import Claim, ClaimResult
@@ -58,6 +58,7 @@ class Dispatcher:
         *,
         tasks: Mapping[str, RunnableTask],
         slots: Mapping[str, int],
+        executors: Callable[[Setting], Iterable[Executor]],
         queues: tuple[str, ...] | None,
         instance: str,
         commit: GroupCommit[Run],
@@ -89,7 +90,7 @@ class Dispatcher:
         self.context = copy_context()
         """In which the runner was started; each job runs in a fresh copy of it."""
         self._executors: dict[str, Executor] = {
-            executor.name: executor for executor in (CoroutineExecutor(self), ThreadExecutor(self))
+            executor.name: executor for executor in executors(self)
         }
         self._runs: dict[int, Run] = {}
         """Runs without an outcome on disk, by the job's seq."""
@@ -218,6 +219,8 @@ class Dispatcher:
         transition = decide(job, happened, self._now(), cancel_requested=run.stop_reason == "user")
         if transition.error is not None and not run.completes_in:
             log_error(run, transition.error, transition.event)
+        if run.usage is not None:
+            transition = replace(transition, usage=run.usage)
         self._commit.report(transition, run)
 
     def _ended_late(self, run: Run) -> None:
@@ -310,6 +313,9 @@ class Dispatcher:
         if run.given_up or self._runs.get(run.job.seq) is not run or self._has_ended(run):
             return
         run.stop_reason = run.stop_reason or reason
+        if self._executors[run.task.executor].forceful:
+            self._executors[run.task.executor].interrupt(run)
+            return
         if reason == "timeout" and (run.task.executor == "thread" or tries >= INTERRUPTS_MAX):
             self._give_up(run, timeout_happened(run, self.random))
             return

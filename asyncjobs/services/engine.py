@@ -29,6 +29,14 @@ from ..errors import (
 )
 from ..records import Accepted, NewJob, Outcome
 from ..running.context import Run, RunnableTask
+from ..running.executors.coroutine import CoroutineExecutor
+from ..running.executors.process.errands import Errand
+from ..running.executors.process.executors import IsolatedExecutor, ProcessExecutor
+from ..running.executors.process.pool import WorkerPool
+from ..running.executors.process.settings import PoolSettings
+from ..running.executors.process.setup import setup_for
+from ..running.executors.process.wire import Setup
+from ..running.executors.thread import ThreadExecutor
 from ..running.mailbox import Mailboxes
 from ..running.resources import Resource, ResourceSet
 from ..store.base import Join, Leave
@@ -69,6 +77,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     clock: Clock
     random: Random
     state: Any
+    pool: PoolSettings
 
 
 class Engine:
@@ -78,6 +87,7 @@ class Engine:
         self,
         settings: Settings,
         tasks: Mapping[str, RunnableTask],
+        errand: Errand,
         resources: Iterable[Resource[Any]] = (),
         *,
         client: bool = False,
@@ -97,6 +107,7 @@ class Engine:
         self.resolver = Resolver(self.store, self.mailboxes)
         self.joiner = Joiner(self.store, self.resolver, self.committed_outside)
         self.dispatcher: Dispatcher
+        self.pool = WorkerPool(settings.pool, random=settings.random, errand=errand)
         self.failure: BaseException | None = None
         self._tasks = tasks
         self._resources = ResourceSet(resources)
@@ -204,7 +215,18 @@ class Engine:
         settings = self.settings
         return Dispatcher(
             tasks=self._tasks,
-            slots={"coroutine": settings.concurrency, "thread": settings.threads},
+            slots={
+                "coroutine": settings.concurrency,
+                "thread": settings.threads,
+                "process": settings.pool.processes,
+                "isolated": settings.pool.processes,
+            },
+            executors=lambda setting: (
+                CoroutineExecutor(setting),
+                ThreadExecutor(setting),
+                ProcessExecutor(setting, self.pool),
+                IsolatedExecutor(setting, self.pool),
+            ),
             queues=settings.queues,
             instance=self._instance.id if self._instance else new_instance_id(),
             commit=self.commit,
@@ -236,6 +258,7 @@ class Engine:
             group.start_soon(self.commit.run, name="asyncjobs-commit")
             await self.commit.execute(self._join())
             if not self.client:
+                await self._open_pool()
                 await rescuer.rescue_at_start()
                 self.dispatcher.draining = False
                 self.dispatcher.wake()
@@ -249,6 +272,20 @@ class Engine:
             await self._stopping.wait()
             await self._stop()
             group.cancel_scope.cancel()
+
+    async def _open_pool(self) -> None:
+        setup = self._setup_of_workers()
+        if setup is not None:
+            await self.pool.open(setup, self._instance.descriptor if self._instance else None)
+
+    def _setup_of_workers(self) -> Setup | None:
+        settings = self.settings
+        return setup_for(
+            self._tasks.values(),
+            self._resources.resources,
+            settings.pool.start,
+            settings.lease_seconds,
+        )
 
     def _note(self, operation: Join | Leave) -> None:
         """Write a note on the instance, or not: nothing hangs on it."""
@@ -343,6 +380,7 @@ class Engine:
         self._instance.start(self._lost.set, self.bell.address)
         self.bell.tell_hello()
         self.dispatcher.instance = self._instance.id
+        self.pool.guard(self._instance.descriptor)
         self._note(self._join())
         self.dispatcher.wake()
 

@@ -74,6 +74,12 @@ class Instance:
                     return
                 lock.touch()
 
+    @property
+    def descriptor(self) -> int:
+        """Of the locked file: who has a copy of it keeps the lock held."""
+        assert self._lock is not None
+        return self._lock.descriptor
+
     def stop(self, *, unfinished: bool = False) -> None:
         """Take the file down; with ``unfinished`` runs leave it unlocked, for whoever rescues."""
         self._ended.set()

@@ -50,6 +50,8 @@ def weight_of(transition: Transition) -> int:
     weight = len(transition.result) if transition.result else 0
     if transition.error is not None:
         weight += len(transition.error.message) + len(transition.error.traceback)
+    if transition.usage is not None:
+        weight += len(transition.usage.output)
     return weight
 
 

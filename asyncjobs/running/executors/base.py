@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextvars import Context
 from random import Random
 from typing import Any, Protocol
 
-from ...errors import InvalidResult
+from ...errors import InvalidArguments, InvalidResult
 from ...rules.outcome import Happened, Returned
-from ..context import Run
-from ..ending import refusal_happened
+from ..context import Run, current_run
+from ..ending import exception_happened, refusal_happened
 
 
 class Executor(Protocol):
     """One way of running a job's code."""
 
     name: str
+    forceful: bool
+    """Whether ``interrupt`` ends the code whatever it does, and need not be called again."""
 
     def start(self, run: Run) -> None:
         """Run the job's code. Returns at once."""
@@ -40,6 +43,24 @@ class Setting(Protocol):
     def ended(self, run: Run, happened: Happened) -> None:
         """To be told once per run, in the event loop, when its code is no longer running."""
         ...
+
+
+def execute(
+    run: Run, random: Random, call: Callable[[Callable[..., Any], Any, Any], Any]
+) -> Happened:
+    """Run the job's code here and now, by ``call(function, args, kwargs)``; what happened."""
+    current_run.set(run)
+    task = run.task
+    try:
+        args, kwargs = task.codec.decode_arguments(run.job.arguments)
+    except InvalidArguments as error:
+        return refusal_happened(run, error, "invalid_arguments")
+    except BaseException as error:  # a user's __post_init__ may raise anything
+        return exception_happened(run, error, random)
+    try:
+        return value_happened(run, call(task.function, args, kwargs))
+    except BaseException as error:
+        return exception_happened(run, error, random)
 
 
 def value_happened(run: Run, value: Any) -> Happened:

@@ -14,6 +14,7 @@ class CoroutineExecutor:
     """Runs tasks on the event loop: ``async def``, or a ``def`` short enough not to hold it up."""
 
     name = "coroutine"
+    forceful = False
 
     def __init__(self, setting: Setting) -> None:
         self._setting = setting

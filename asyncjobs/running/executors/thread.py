@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+from collections.abc import Callable
 from contextvars import Context
 from queue import SimpleQueue
+from typing import Any
 
-from ...errors import InvalidArguments
 from ...rules.outcome import Happened
-from ..context import Run, current_run
-from ..ending import exception_happened, refusal_happened
-from .base import Setting, value_happened
+from ..context import Run
+from .base import Setting, execute
 
 JOIN_SECONDS = 0.5
 """How long closing waits for idle threads to end, all together."""
@@ -29,6 +29,7 @@ class ThreadExecutor:
     """
 
     name = "thread"
+    forceful = False
 
     def __init__(self, setting: Setting) -> None:
         self._setting = setting
@@ -73,21 +74,11 @@ class ThreadExecutor:
             del item, run, context, happened
 
     def _execute(self, run: Run) -> Happened:
-        current_run.set(run)
-        task = run.task
-        try:
-            args, kwargs = task.codec.decode_arguments(run.job.arguments)
-        except InvalidArguments as error:
-            return refusal_happened(run, error, "invalid_arguments")
-        except BaseException as error:  # a user's __post_init__ may raise anything
-            return exception_happened(run, error, self._setting.random)
-        try:
-            value = task.function(*args, **kwargs)
-            if task.is_async:
-                value = asyncio.run(value)
-            return value_happened(run, value)
-        except BaseException as error:
-            return exception_happened(run, error, self._setting.random)
+        def call(function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+            value = function(*args, **kwargs)
+            return asyncio.run(value) if run.task.is_async else value
+
+        return execute(run, self._setting.random, call)
 
     def _ended(self, run: Run, happened: Happened) -> None:
         self._busy -= 1

@@ -40,6 +40,8 @@ WHERE seq NOT IN (SELECT seq FROM asyncjobs_jobs)
 UNION ALL SELECT 'tag ' || tag FROM asyncjobs_tags
 WHERE seq NOT IN (SELECT seq FROM asyncjobs_jobs)
 UNION ALL SELECT 'attempt ' || seq FROM asyncjobs_attempts
+WHERE seq NOT IN (SELECT seq FROM asyncjobs_jobs)
+UNION ALL SELECT 'usage ' || seq FROM asyncjobs_usage
 WHERE seq NOT IN (SELECT seq FROM asyncjobs_jobs) LIMIT 5;
 
 -- key_mismatch: a job's key is registered for it

@@ -189,6 +189,12 @@ DELETE FROM asyncjobs_attempts WHERE seq = ?1 AND claim <= (
   SELECT claim FROM asyncjobs_attempts WHERE seq = ?1 ORDER BY claim DESC LIMIT 1 OFFSET ?2
 );
 
+-- insert_usage: what runs in workers have used.
+INSERT OR REPLACE INTO asyncjobs_usage (seq, claim, cpu_seconds, peak_rss, output) VALUES {rows:5};
+
+-- trim_usage: keeps the newest rows of one job, as of its history.
+DELETE FROM asyncjobs_usage WHERE seq = ? AND claim <= ?;
+
 -- find_jobs: the rows of ids, for what is done by hand.
 SELECT id, seq, claim, queue, task, state FROM asyncjobs_jobs
 WHERE id IN (SELECT value FROM json_each(?));
@@ -224,6 +230,9 @@ DELETE FROM asyncjobs_results WHERE seq IN (SELECT value FROM json_each(?));
 
 -- delete_attempts: history of deleted jobs.
 DELETE FROM asyncjobs_attempts WHERE seq IN (SELECT value FROM json_each(?));
+
+-- delete_usage: what runs of deleted jobs have used.
+DELETE FROM asyncjobs_usage WHERE seq IN (SELECT value FROM json_each(?));
 
 -- delete_key: frees an idempotency key.
 DELETE FROM asyncjobs_keys WHERE key = ? AND task = ? AND seq = ?;
@@ -386,13 +395,16 @@ SET matched = matched + excluded.matched, changed = changed + excluded.changed;
 VACUUM INTO ?;
 
 -- own_attempt: the run that the job's own row tells.
-SELECT attempt, claim, state, reason, instance, started_at, finished_at FROM asyncjobs_jobs
-WHERE id = ? AND started_at IS NOT NULL AND state IN ('running', 'completed', 'cancelled');
+SELECT j.attempt, j.claim, j.state, j.reason, j.instance, j.started_at, j.finished_at,
+       u.cpu_seconds, u.peak_rss, ifnull(u.output, '')
+FROM asyncjobs_jobs AS j LEFT JOIN asyncjobs_usage AS u ON u.seq = j.seq AND u.claim = j.claim
+WHERE j.id = ? AND j.started_at IS NOT NULL AND j.state IN ('running', 'completed', 'cancelled');
 
 -- attempts: a job's recorded history, oldest first.
 SELECT a.attempt, a.claim, a.event, a.reason, a.instance, a.started_at, a.finished_at,
-       a.error_type, a.error_message, a.traceback
+       u.cpu_seconds, u.peak_rss, ifnull(u.output, ''), a.error_type, a.error_message, a.traceback
 FROM asyncjobs_attempts AS a JOIN asyncjobs_jobs AS j ON j.seq = a.seq
+LEFT JOIN asyncjobs_usage AS u ON u.seq = a.seq AND u.claim = a.claim
 WHERE j.id = ? ORDER BY a.claim;
 
 -- count: how many jobs in some states or, given [], in any, from the counters.

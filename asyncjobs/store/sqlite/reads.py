@@ -64,13 +64,17 @@ def attempts(connection: sqlite3.Connection, job_id: str) -> list[Attempt]:
             instance=row[4],
             started_at=to_datetime(row[5]),
             finished_at=to_datetime(row[6]),
-            error=ErrorRecord(*row[7:]),
+            cpu_seconds=row[7],
+            peak_rss=row[8],
+            output=row[9],
+            error=ErrorRecord(*row[10:]),
         )
         for row in connection.execute(STATEMENTS["attempts"], (job_id,))
     ]
     own = connection.execute(STATEMENTS["own_attempt"], (job_id,)).fetchone()
     if own is not None and all(run.claim != own[1] for run in runs):
-        number, claim, state, reason, instance, started_at, finished_at = own
+        number, claim, state, reason, instance, started_at, finished_at, *used = own
+        cpu_seconds, peak_rss, output = used
         event = None if state == State.RUNNING else Event(state)
         runs.append(
             Attempt(
@@ -81,6 +85,9 @@ def attempts(connection: sqlite3.Connection, job_id: str) -> list[Attempt]:
                 instance=instance,
                 started_at=to_datetime(started_at),
                 finished_at=optional_datetime(finished_at),
+                cpu_seconds=cpu_seconds,
+                peak_rss=peak_rss,
+                output=output,
             )
         )
     return runs

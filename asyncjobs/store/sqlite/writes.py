@@ -31,6 +31,7 @@ from ..base import (
 )
 from .claiming import claim, first_due
 from .transaction import STATEMENTS, Transaction, TryCarefully, from_json, to_json
+from .usage import note_usage
 
 FREE_PAGES_MAX = 1_000
 """Unused pages that the file keeps: new jobs fill them again, giving 4 MB back would not last."""
@@ -210,6 +211,7 @@ def report(tx: Transaction, operation: Report) -> list[str]:
     asked = _asked_to_cancel(tx, others)
     _complete(tx, operation.instance, completed)
     _move(tx, operation.instance, [cancelled_instead(t) if t.seq in asked else t for t in others])
+    note_usage(tx, transitions)
     if len(transitions) == len(operation.transitions) and not asked:
         return ["done"] * len(transitions)
     done = {(t.seq, t.claim): "cancelled" if t.seq in asked else "done" for t in transitions}
@@ -381,6 +383,7 @@ def _delete(tx: Transaction, seqs: list[int], event: Event) -> None:
             with_history.append(seq)
     tx.fetch("delete_payloads", listed)
     tx.fetch("delete_results", listed)
+    tx.fetch("delete_usage", listed)
     if with_history:
         tx.fetch("delete_attempts", to_json(with_history).decode())
 

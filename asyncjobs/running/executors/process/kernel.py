@@ -1,0 +1,51 @@
+"""What only Linux offers: ties between a process and those that it starts."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import glob
+import os
+import signal
+import sys
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+
+IS_LINUX = sys.platform == "linux"
+_libc = ctypes.CDLL(None) if IS_LINUX else None
+
+
+def die_with_parent() -> None:
+    """Be killed when the thread that forked us ends: the fork server's only one."""
+    if _libc is not None:
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of descendants whose own parent ends, also of those that called setsid."""
+    if _libc is not None:
+        _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def children_of(pid: int) -> list[int]:
+    """The children of a process; none where they cannot be listed."""
+    found = []
+    for path in glob.iglob(f"/proc/{pid}/task/*/children"):
+        with contextlib.suppress(OSError), open(path, "rb") as file:
+            found += list(map(int, file.read().split()))
+    return found
+
+
+def descendants_of(pid: int) -> list[int]:
+    """The children of a process, their children, and so on."""
+    found = [pid]
+    for ancestor in found:
+        found += children_of(ancestor)
+    return found[1:]
+
+
+def send_signal(pid: int, number: int, *, group: bool = False) -> None:
+    """Send it, unless the process is gone already."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        (os.killpg if group else os.kill)(pid, number)

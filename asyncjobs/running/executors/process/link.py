@@ -1,0 +1,130 @@
+"""One end of a socket in the host's event loop: whole messages in, whole messages out."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from .wire import Frames, Garbage, Message, frame
+
+RECEIVE_BYTES = 256 * 1024
+CLOSED = "closed"
+RESET = "reset"
+"""Closed by an end that had not read all of what it was sent."""
+
+
+class Link:
+    """Calls ``heard`` with each message, and ``ended`` once, with the reason, at the end."""
+
+    def __init__(
+        self,
+        connection: socket.socket,
+        decode: Callable[[bytes], Any],
+        heard: Callable[[Any], None],
+        ended: Callable[[str], None],
+    ) -> None:
+        connection.setblocking(False)
+        self._connection = connection
+        self._descriptor = connection.fileno()
+        self._decode = decode
+        self._heard = heard
+        self._ended = ended
+        self._loop = asyncio.get_running_loop()
+        self._frames = Frames()
+        self._unsent: deque[tuple[bytes, list[int]]] = deque()
+        self.open = True
+        self._loop.add_reader(self._descriptor, self._readable)
+
+    def send(self, message: Message, descriptors: tuple[int, ...] = ()) -> None:
+        """Say it, in its turn; ``descriptors`` go along and are closed here.
+
+        Nobody hears it after the end.
+        """
+        if not self.open:
+            _close(descriptors)
+            return
+        self._unsent.append((frame(message), list(descriptors)))
+        if len(self._unsent) == 1:
+            self._flush()
+
+    def _flush(self) -> None:
+        while self._unsent:
+            data, descriptors = self._unsent[0]
+            try:
+                if descriptors:
+                    sent = socket.send_fds(self._connection, [data], descriptors)
+                else:
+                    sent = self._connection.send(data)
+            except BlockingIOError:
+                self._loop.add_writer(self._descriptor, self._writable)
+                return
+            except OSError:
+                # The other end has gone, and what it said last is still to be read.
+                self._drop_unsent()
+                return
+            _close(descriptors)
+            if sent < len(data):
+                self._unsent[0] = (data[sent:], [])
+            else:
+                self._unsent.popleft()
+
+    def _writable(self) -> None:
+        self._loop.remove_writer(self._descriptor)
+        self._flush()
+
+    def _drop_unsent(self) -> None:
+        while self._unsent:
+            _close(self._unsent.popleft()[1])
+
+    def _readable(self) -> None:
+        self.read()
+
+    def read(self) -> bool:
+        """Hear what has arrived; False when that was nothing."""
+        if not self.open:
+            return False
+        try:
+            piece = self._connection.recv(RECEIVE_BYTES)
+        except BlockingIOError:
+            return False
+        except ConnectionResetError:
+            self._end(RESET)
+            return False
+        except OSError as error:
+            self._end(error.strerror or CLOSED)
+            return False
+        if not piece:
+            self._end(CLOSED)
+            return False
+        try:
+            messages = [self._decode(body) for body in self._frames.feed(piece)]
+        except (Garbage, msgspec.MsgspecError) as error:
+            self._end(f"garbage ({str(error)[:100]})")
+            return False
+        for message in messages:
+            self._heard(message)
+        return True
+
+    def _end(self, reason: str) -> None:
+        self.close()
+        self._ended(reason)
+
+    def close(self) -> None:
+        """Close this end; ``ended`` is not called for that."""
+        if self.open:
+            self.open = False
+            self._loop.remove_reader(self._descriptor)
+            self._loop.remove_writer(self._descriptor)
+            self._drop_unsent()
+            self._connection.close()
+
+
+def _close(descriptors: tuple[int, ...] | list[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)

@@ -1,0 +1,56 @@
+"""How many workers a runner has, and when they are replaced."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+
+from msgspec import Struct
+
+from ....clock import to_seconds
+from ....rules.limits import PROCESSES_MAX, check_choice, check_integer
+
+LARGEST = 2**53
+
+
+class PoolSettings(Struct, frozen=True, kw_only=True):
+    """What was given to the runner, checked."""
+
+    processes: int
+    processes_min: int
+    start: str
+    max_jobs: int | None
+    max_age: float | None
+    max_rss: int | None
+
+
+def pool_settings(
+    *,
+    processes: int | None,
+    processes_min: int,
+    process_start: str,
+    max_jobs: int | None,
+    max_age: float | timedelta | None,
+    max_rss: int | None,
+) -> PoolSettings:
+    """The options of ``Runner`` that are about workers.
+
+    Raises:
+        InvalidOption: naming the option and its value.
+    """
+    if processes is None:
+        processes = os.cpu_count() or 1
+    most = check_integer(processes, "processes", least=1, most=PROCESSES_MAX)
+    least = check_integer(processes_min, "processes_min", least=0, most=PROCESSES_MAX)
+    return PoolSettings(
+        processes=most,
+        processes_min=min(least, most),
+        start=check_choice(process_start, "process_start", ("fork", "spawn")),
+        max_jobs=_optional(max_jobs, "max_jobs"),
+        max_age=None if max_age is None else to_seconds(max_age, "max_age", at_least=1.0),
+        max_rss=_optional(max_rss, "max_rss"),
+    )
+
+
+def _optional(value: int | None, option: str) -> int | None:
+    return None if value is None else check_integer(value, option, least=1, most=LARGEST)

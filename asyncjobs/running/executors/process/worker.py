@@ -1,0 +1,156 @@
+"""One worker as the host sees it: its connection, its output, its job, and its health."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from ....records import WorkerInfo
+from ...context import Run
+from .forkserver import ForkServer
+from .link import RESET, Link
+from .output import Output
+from .usage import rss_of
+from .wire import FromWorker, Message, Start, Stop, Usage, from_worker
+
+
+class Worker:
+    """A subprocess that runs one job at a time."""
+
+    pid: int | None = None
+    run: Run | None = None
+    jobs = 0
+    """Served until now."""
+    rss = 0
+    peak_rss = 0
+    cpu_seconds = 0.0
+    leaving: str | None = None
+    """Why it gets no more jobs."""
+    killed: str | None = None
+    """Why the pool has killed it, where that was not on behalf of who stops its run."""
+    over_limit = False
+    """It was killed because its job crossed its memory limit."""
+    escalation: asyncio.TimerHandle | None = None
+    """Until its job is asked to stop in a harder way."""
+    unread = False
+    """True when it has gone without having read all that it was sent."""
+
+    def __init__(
+        self,
+        number: int,
+        server: ForkServer,
+        heard: Callable[[Worker, FromWorker], None],
+        cut_off: Callable[[Worker, str], None],
+        *,
+        fresh: bool,
+    ) -> None:
+        self.number = number
+        self.server = server
+        self.fresh = fresh
+        """Made for one job alone."""
+        self.born_at = time.monotonic()
+        self.idle_since = self.born_at
+        self.since = datetime.now(UTC)
+        ours, theirs = socket.socketpair()
+        reading, writing = os.pipe()
+        self._cut_off = cut_off
+        self.output = Output(reading)
+        self.link = Link(ours, from_worker, lambda message: heard(self, message), self._link_ended)
+        server.fork(number, theirs.detach(), writing)
+        if server.start_method == "spawn":
+            self.tell(server.setup)
+
+    def _link_ended(self, reason: str) -> None:
+        self.unread = reason == RESET
+        self._cut_off(self, reason)
+
+    def tell(self, message: Message) -> None:
+        """Send it a message."""
+        self.link.send(message)
+
+    def begin(self, run: Run, log_level: int) -> None:
+        """Have it run a job."""
+        self.run = run
+        self.output.take()  # what it said between jobs is nobody's
+        self.tell(Start(run.job, run.instance, run.task.memory_limit, log_level))
+
+    def ask_to_stop(self, reason: str) -> None:
+        """Raise in the job."""
+        self.tell(Stop(reason))
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the worker and to all that it has started."""
+        self.server.signal(self.number, number)
+
+    def kill(self, why: str) -> None:
+        """End it at once, with all that it has started."""
+        self.killed = self.killed or why
+        self.leaving = self.leaving or why
+        self.signal(signal.SIGKILL)
+
+    def served(self, usage: Usage) -> None:
+        """Its job has ended: what it used."""
+        self.run = None
+        self.jobs += 1
+        self.idle_since = time.monotonic()
+        self.cpu_seconds += usage.cpu_seconds
+        self.rss = usage.rss
+        self.peak_rss = max(self.peak_rss, usage.peak_rss)
+        self.relax()
+
+    def relax(self) -> None:
+        """Do not ask its job to stop in a harder way."""
+        if self.escalation is not None:
+            self.escalation.cancel()
+            self.escalation = None
+
+    def sample(self) -> None:
+        """Look at its memory."""
+        rss = None if self.pid is None else rss_of(self.pid)
+        if rss is not None:
+            self.rss = rss
+            self.peak_rss = max(self.peak_rss, rss)
+
+    @property
+    def age(self) -> float:
+        """Seconds since it was made."""
+        return time.monotonic() - self.born_at
+
+    def leave(self, why: str) -> None:
+        """Let it end: it is idle, and gets no more jobs."""
+        self.leaving = why
+        self.link.close()
+
+    def close(self) -> None:
+        """Free what the host holds of it."""
+        self.relax()
+        self.link.close()
+        self.output.close()
+
+    def info(self) -> WorkerInfo:
+        """As the registry shows it."""
+        run = self.run
+        if self.leaving is not None:
+            state = "leaving"
+        elif run is not None:
+            state = "busy"
+        else:
+            state = "starting" if self.pid is None else "idle"
+        return WorkerInfo(
+            pid=self.pid,
+            executor="isolated" if self.fresh else "process",
+            state=state,
+            job_id=None if run is None else run.job.id,
+            task=None if run is None else run.job.task,
+            jobs=self.jobs,
+            rss=self.rss,
+            peak_rss=self.peak_rss,
+            cpu_seconds=self.cpu_seconds,
+            started_at=self.since,
+            leaving=self.leaving,
+        )

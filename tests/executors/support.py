@@ -1,0 +1,73 @@
+"""What the tests of workers share."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from asyncjobs import Runner
+from asyncjobs.testing import ManualClock
+from tests.oracles.census import nothing_left
+
+from . import worker_tasks
+
+PATIENCE_SECONDS = 10.0
+
+
+@asynccontextmanager
+async def workers(folder: Path, **options: Any) -> AsyncIterator[Runner]:
+    """A runner with the tasks of ``worker_tasks``, which leaves nothing behind."""
+    database = folder / "jobs.db"
+    options = {"processes": 2, "grace": 0.0, "clock": ManualClock(), **options}
+    async with nothing_left(database):
+        runner = Runner(database, **options)
+        runner.include(worker_tasks.tasks)
+        async with runner:
+            yield runner
+
+
+async def pids_at(path: Path, count: int = 1) -> list[int]:
+    """The processes that have said at ``path`` that they run."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        lines = path.read_text().splitlines() if path.exists() else []
+        if len(lines) >= count and all(lines):
+            return [int(line) for line in lines]
+        assert time.monotonic() < deadline, f"{len(lines)} of {count} processes run"
+        await asyncio.sleep(0.002)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether the process exists and is no zombie."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state not in "ZX"
+
+
+async def gone(*pids: int, within: float) -> None:
+    """Wait until the processes have ended."""
+    deadline = time.monotonic() + within
+    while alive := [pid for pid in pids if is_alive(pid)]:
+        assert time.monotonic() < deadline, f"processes {alive} live on"
+        await asyncio.sleep(0.002)
+
+
+def worker_pids(runner: Runner) -> list[int]:
+    """The workers there are."""
+    return [info.pid for info in runner.registry.workers() if info.pid is not None]
+
+
+def own_children() -> set[int]:
+    """The children of this process."""
+    return {
+        int(pid)
+        for path in Path(f"/proc/{os.getpid()}/task").glob("*/children")
+        for pid in path.read_text().split()
+    }

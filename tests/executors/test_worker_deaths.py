@@ -1,0 +1,251 @@
+"""A worker's death is the crash of the job that it ran, and of no other; in every phase."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from asyncjobs import JobCancelled, JobCrashed, JobFailed, JobTimedOut, Runner
+from asyncjobs.running.executors.process import pool
+
+from . import worker_tasks as w
+from .support import gone, own_children, pids_at, worker_pids, workers
+from .worker_tasks import Point
+
+DEATHS = {
+    "exit": "exited with code 3",
+    "kill": "was killed by signal 9 (SIGKILL)",
+    "segfault": "was killed by signal 11 (SIGSEGV)",
+    "abort": "was killed by signal 6 (SIGABRT)",
+    "close": "was cut off",
+    "hang up": "closed its connection",
+    "garbage": "was killed, since it sent garbage",
+    "answering": "was killed by signal 9 (SIGKILL)",
+}
+
+
+@pytest.fixture
+def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "TERMINATE_SECONDS", 0.1)
+
+
+async def the_pool_goes_on() -> None:
+    assert await (await w.mirror.enqueue(Point(1, 2))) == Point(2, 1)
+
+
+@pytest.mark.parametrize("how", DEATHS)
+async def test_death_while_running_is_that_jobs_crash_alone(tmp_path: Path, how: str) -> None:
+    async with workers(tmp_path, processes=2) as runner:
+        bystander = await w.leave_when_told.enqueue(str(tmp_path / "bystander"))
+        await pids_at(tmp_path / "bystander")
+
+        handle = await w.die.enqueue(how)
+        with pytest.raises(JobCrashed) as caught:
+            await asyncio.wait_for(handle.result(), 10)
+
+        assert DEATHS[how] in (caught.value.error_message or "")
+        assert f"last words of {how}" in (caught.value.traceback or "")
+        assert caught.value.reason == "crash"
+        (attempt,) = await runner.registry.attempts(handle.id)
+        assert f"last words of {how}" in attempt.output
+        await the_pool_goes_on()
+        assert (await bystander.job()).state == "running"
+        await bystander.cancel()
+        assert await bystander == "left: user"
+
+
+async def test_crashed_job_runs_again_until_it_has_crashed_too_often(tmp_path: Path) -> None:
+    async with workers(tmp_path) as runner:
+        handle = await w.die.options(on_crash="retry").enqueue("kill")
+        with pytest.raises(JobCrashed):
+            await asyncio.wait_for(handle.result(), 10)
+
+        job = await handle.job()
+        events = [str(attempt.event) for attempt in await runner.registry.attempts(handle.id)]
+    assert (job.crashes, job.attempt, job.claim) == (3, 0, 3)
+    assert events == ["rescued", "rescued", "failed"]
+
+
+async def test_job_that_comes_back_twice_is_one_crash(tmp_path: Path) -> None:
+    async with workers(tmp_path):
+        with pytest.raises(JobFailed):
+            await asyncio.wait_for((await w.die.enqueue("fork")).result(), 10)
+        await the_pool_goes_on()
+
+
+async def test_idle_worker_that_dies_touches_no_job(tmp_path: Path) -> None:
+    async with workers(tmp_path, processes=1) as runner:
+        await the_pool_goes_on()
+        for pid in worker_pids(runner):
+            os.kill(pid, signal.SIGKILL)
+
+        handle = await w.who_am_i.enqueue()
+        assert (await handle)["claim"] == 1
+        assert (await handle.job()).crashes == 0
+
+
+async def test_worker_that_dies_before_it_has_read_its_job_has_not_run_it(tmp_path: Path) -> None:
+    async with workers(tmp_path, processes=1) as runner:
+        await the_pool_goes_on()
+        (pid,) = worker_pids(runner)
+        os.kill(pid, signal.SIGSTOP)
+        handle = await w.who_am_i.enqueue()
+        while not any(info.state == "busy" for info in runner.registry.workers()):
+            await asyncio.sleep(0)
+        os.kill(pid, signal.SIGKILL)
+
+        assert (await handle)["claim"] == 1
+        assert (await handle.job()).crashes == 0
+
+
+async def test_worker_that_dies_before_it_is_ready_has_not_run_its_job(tmp_path: Path) -> None:
+    async with workers(tmp_path, processes=1, processes_min=0, process_start="spawn") as runner:
+        handle = await w.who_am_i.enqueue()
+        while not worker_pids(runner):
+            await asyncio.sleep(0)
+        os.kill(worker_pids(runner)[0], signal.SIGKILL)
+
+        assert (await handle)["claim"] == 1
+        assert (await handle.job()).crashes == 0
+
+
+async def test_worker_that_dies_while_it_is_replaced_touches_no_job(tmp_path: Path) -> None:
+    async with workers(tmp_path, processes=1, max_jobs=2) as runner:
+        await (await w.die.enqueue("leaving"))
+        jobs = [await w.mirror.enqueue(Point(1, n)) for n in range(10)]
+
+        assert [await job for job in jobs] == [Point(n, 1) for n in range(10)]
+        assert await runner.registry.count(state="failed") == 0
+
+
+async def test_job_that_raises_system_exit_does_not_end_its_worker(tmp_path: Path) -> None:
+    async with workers(tmp_path, processes=1) as runner:
+        await the_pool_goes_on()
+        before = worker_pids(runner)
+        with pytest.raises(JobFailed, match="the job raises"):
+            await (await w.die.enqueue("exception"))
+        assert worker_pids(runner) == before
+
+
+async def test_fork_server_that_dies_is_replaced_and_only_running_jobs_crash(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with workers(tmp_path, processes=2) as runner:
+        (server,) = own_children()
+        running = await w.wait_forever.options(on_crash="fail").enqueue(str(tmp_path / "running"))
+        (worker,) = await pids_at(tmp_path / "running")
+        os.kill(server, signal.SIGKILL)
+
+        with pytest.raises(JobCrashed, match="along with its fork server"):
+            await asyncio.wait_for(running.result(), 10)
+        await gone(worker, within=2)
+        await asyncio.wait_for(the_pool_goes_on(), 10)
+        assert own_children() != {server}
+        assert runner.healthy
+    assert "another one is started" in caplog.text
+
+
+# Timeout and cancel
+
+
+@pytest.mark.parametrize("task", [w.wait_forever, w.wait_forever_async, w.wait_alone])
+async def test_timeout_raises_in_the_job_and_the_worker_lives_on(
+    tmp_path: Path, task: object
+) -> None:
+    async with workers(tmp_path, processes=1):
+        handle = await task.options(timeout=0.3).enqueue(str(tmp_path / "it"))  # type: ignore[attr-defined]
+        (pid,) = await pids_at(tmp_path / "it")
+        with pytest.raises(JobTimedOut):
+            await asyncio.wait_for(handle.result(), 2)
+        if task is not w.wait_alone:
+            assert (await (await w.warm.enqueue("a")))[0] == pid
+
+
+@pytest.mark.usefixtures("_hurry")
+async def test_job_that_refuses_everything_is_killed_and_its_handle_resolves(
+    tmp_path: Path,
+) -> None:
+    async with workers(tmp_path, processes=1):
+        handle = await w.refuse.enqueue(str(tmp_path / "it"))
+        (pid,) = await pids_at(tmp_path / "it")
+        await handle.cancel("too long")
+        await gone(pid, within=5)
+        with pytest.raises(JobCancelled, match="too long"):
+            await asyncio.wait_for(handle.result(), 1)
+        await the_pool_goes_on()
+
+
+@pytest.mark.usefixtures("_hurry")
+async def test_job_inside_a_c_call_that_holds_the_gil_is_ended_by_its_timeout(
+    tmp_path: Path,
+) -> None:
+    async with workers(tmp_path, processes=1):
+        handle = await w.hold_the_gil.options(timeout=0.2).enqueue(str(tmp_path / "it"))
+        with pytest.raises(JobTimedOut):
+            await asyncio.wait_for(handle.result(), 5)
+        await the_pool_goes_on()
+
+
+async def test_cancelled_job_hears_why_and_may_leave_by_itself(tmp_path: Path) -> None:
+    async with workers(tmp_path):
+        handle = await w.leave_when_told.enqueue(str(tmp_path / "it"))
+        await pids_at(tmp_path / "it")
+        assert await handle.cancel() == "requested"
+        assert await handle == "left: user"
+
+
+@pytest.mark.usefixtures("_hurry")
+async def test_what_a_killed_job_has_started_is_killed_also_in_another_session(
+    tmp_path: Path,
+) -> None:
+    async with workers(tmp_path, processes=1):
+        handle = await w.start_daemon.enqueue(str(tmp_path / "it"))
+        pids = await pids_at(tmp_path / "it", 3)
+        job = await handle.job()
+        assert job.state == "running"
+        os.kill(pids[2], signal.SIGKILL)
+        await gone(*pids, within=2)
+        await handle.cancel()
+        with pytest.raises(JobCancelled):
+            await asyncio.wait_for(handle.result(), 5)
+
+
+async def test_stop_of_the_runner_ends_what_refuses_and_gives_it_back(tmp_path: Path) -> None:
+    async with workers(tmp_path) as runner:
+        handle = await w.refuse.enqueue(str(tmp_path / "it"))
+        (pid,) = await pids_at(tmp_path / "it")
+        started = asyncio.get_running_loop().time()
+        await runner.stop()
+        assert asyncio.get_running_loop().time() - started < 2
+        await gone(pid, within=0.1)
+    async with Runner(tmp_path / "jobs.db").client() as runner:
+        job = await runner.registry.get(handle.id)
+    assert (job.state, job.reason, job.attempt) == ("queued", "shutdown", 0)
+
+
+# Memory
+
+
+async def test_job_that_crosses_its_memory_limit_fails_alone_with_that_reason(
+    tmp_path: Path,
+) -> None:
+    async with workers(tmp_path, processes=1):
+        assert await (await w.take.enqueue(8)) == 8 * 1024 * 1024
+        with pytest.raises(JobFailed, match="memory_limit of 67108864 bytes") as caught:
+            await (await w.take.enqueue(200))
+        assert caught.value.reason == "memory_limit"
+        await the_pool_goes_on()
+
+
+async def test_memory_that_the_system_does_not_bound_is_watched(tmp_path: Path) -> None:
+    async with workers(tmp_path):
+        with pytest.raises(JobFailed, match="memory_limit of 67108864 bytes") as caught:
+            await asyncio.wait_for(
+                (await w.take_shared.enqueue(str(tmp_path / "it"), 100)).result(), 10
+            )
+        assert caught.value.reason == "memory_limit"
+        await the_pool_goes_on()

@@ -1,0 +1,417 @@
+"""Tasks that run in workers: importable, as they must be."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from asyncjobs import (
+    Cancel,
+    Fail,
+    InvalidOption,
+    JobFailed,
+    JobStopped,
+    Retry,
+    RetryLater,
+    RunnerNotStarted,
+    Snooze,
+    Tasks,
+    current_job,
+)
+from asyncjobs.running.executors.process import child, wire
+
+tasks = Tasks()
+served: list[str] = []
+VARIABLE: ContextVar[str] = ContextVar("VARIABLE", default="untouched")
+
+
+@dataclass
+class Point:
+    x: int
+    y: int
+
+
+@tasks.task(executor="process")
+def mirror(point: Point) -> Point:
+    return Point(point.y, point.x)
+
+
+@tasks.task(executor="process")
+async def mirror_later(point: Point) -> Point:
+    await asyncio.sleep(0)
+    return Point(point.y, point.x)
+
+
+def serve(word: str) -> tuple[int, list[str]]:
+    """The worker, and what it has served until now."""
+    served.append(word)
+    return os.getpid(), served
+
+
+tasks.task(executor="process", name="warm")(serve)
+tasks.task(executor="isolated", name="alone")(serve)
+by_name = {task.name: task for task in tasks}
+warm = by_name["warm"]
+alone = by_name["alone"]
+
+
+@tasks.task(executor="process")
+def meet(path: str, *, first: bool) -> str:
+    """Two of these end only if they run at once: each end of a pipe waits for the other."""
+    with open(path, "r" if first else "w"):
+        return "met"
+
+
+@tasks.task(executor="process")
+def disturb() -> None:
+    os.environ["DISTURBED"] = "yes"
+    os.environ.pop("PATH", None)
+    os.chdir("/")
+    os.umask(0o777)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR1, lambda *_: None)
+    random.seed(1)
+    VARIABLE.set("touched")
+    sys.stdout = None
+    os.close(1)
+
+
+@tasks.task(executor="process")
+def look() -> dict[str, Any]:
+    mask = os.umask(0)
+    os.umask(mask)
+    print("seen")
+    return {
+        "environment": [os.environ.get("DISTURBED"), "PATH" in os.environ],
+        "directory": os.getcwd(),
+        "umask": mask,
+        "terminates": signal.getsignal(signal.SIGTERM) == signal.SIG_DFL,
+        "user signal": signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL,
+        "random": random.random(),
+        "variable": VARIABLE.get(),
+    }
+
+
+left_behind: list[str] = []
+
+
+@tasks.task(executor="process")
+async def leave_task_behind() -> None:
+    async def linger() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            left_behind.append("cancelled")
+
+    task = asyncio.create_task(linger())
+    await asyncio.sleep(0)
+    served.append(task.get_name())
+
+
+@tasks.task(executor="process")
+async def what_was_left() -> tuple[list[str], int]:
+    return left_behind, len(asyncio.all_tasks())
+
+
+class Awkward(Exception):
+    """Cannot be rebuilt from its arguments, nor shown."""
+
+    def __init__(self, one: int, two: int) -> None:
+        super().__init__(one)
+        self.lock = threading.Lock()
+
+    def __str__(self) -> str:
+        return "awkward"
+
+
+@tasks.task(executor="process")
+def raise_awkward() -> None:
+    raise Awkward(1, 2)
+
+
+@tasks.task(executor="process")
+async def exit_system() -> None:
+    sys.exit(4)
+
+
+@tasks.task(executor="process", retry=lambda attempt, error: 0 if str(error) == "1" else None)
+def fail_until(attempts: int) -> int:
+    if current_job().attempt < attempts:
+        raise ValueError(str(current_job().attempt))
+    return current_job().attempt
+
+
+@tasks.task(executor="process", retry=Retry(attempts=2))
+def say(word: str) -> None:
+    match word:
+        case "snooze":
+            raise Snooze(3600)
+        case "cancel":
+            raise Cancel("enough")
+        case "fail":
+            raise Fail("no use")
+        case "later":
+            raise RetryLater(3600)
+    raise AssertionError(word)
+
+
+@tasks.task(executor="process")
+def return_lock() -> Any:
+    return threading.Lock()
+
+
+@tasks.task(executor="process")
+def return_bytes(number: int) -> str:
+    return "x" * number
+
+
+@tasks.task(executor="process")
+def who_am_i() -> dict[str, Any]:
+    job = current_job()
+    return {
+        "id": job.id,
+        "attempt": job.attempt,
+        "claim": job.fence[1],
+        "key": job.idempotency_key,
+        "tags": list(job.tags),
+        "meta": dict(job.meta),
+        "trigger": job.trigger,
+        "queue": job.queue,
+        "task": job.task,
+        "stop": job.stop_requested,
+    }
+
+
+@tasks.task(executor="process")
+def ask_for_state() -> str:
+    try:
+        return str(current_job().state)
+    except RunnerNotStarted as error:
+        return str(error)
+
+
+@tasks.task(executor="process")
+async def ask_for_transaction() -> list[str]:
+    said = []
+    for call in (
+        lambda: current_job().complete_in(None),  # type: ignore[arg-type]
+        lambda: mirror.runner().enqueue(mirror.job(Point(1, 2)), tx=object()),  # type: ignore[type-var]
+    ):
+        try:
+            await call()
+        except (InvalidOption, RunnerNotStarted) as error:
+            said.append(str(error))
+    return said
+
+
+@tasks.task(executor="process")
+def write_log(text: str) -> None:
+    current_job().logger.debug("too quiet")
+    current_job().logger.warning("%s said", text)
+    try:
+        raise ValueError("inside")
+    except ValueError:
+        current_job().logger.exception("with a trace")
+
+
+@tasks.task(executor="process")
+async def parent(depth: int) -> list[int]:
+    if depth == 0:
+        return [os.getpid()]
+    handle = await parent.enqueue(depth - 1)
+    pids = await handle
+    snapshot = await handle.wait()
+    assert snapshot.state == "completed"
+    assert snapshot.trigger == f"job:{current_job().id}"
+    assert (await handle.job()).id == handle.id
+    assert await handle.cancel() == "finished"
+    return [*pids, os.getpid()]
+
+
+@tasks.task(executor="process")
+def plain_parent() -> Point:
+    async def use_child() -> Point:
+        return await (await mirror.options(key="once").enqueue(Point(1, 2)))
+
+    return asyncio.run(use_child())
+
+
+@tasks.task(executor="process")
+async def parent_of_failure() -> str:
+    try:
+        await (await raise_awkward.enqueue())
+    except JobFailed as error:
+        return f"{error.error_type} {error.reason}"
+    return "nothing"
+
+
+@tasks.task(executor="process")
+async def impatient_parent(path: str) -> str:
+    handle = await wait_forever.enqueue(path)
+    try:
+        await handle.result(timeout=0.05)
+    except TimeoutError:
+        return await handle.cancel()
+    return "nothing"
+
+
+@tasks.task(executor="process")
+def write_much(megabytes: int) -> None:
+    for _ in range(megabytes):
+        os.write(1, b"x" * (1024 * 1024 - 1) + b"\n")
+    sys.stderr.write("the end\n")
+
+
+def _tell(path: str) -> None:
+    """Say at the pipe or file ``path`` that the job runs, and in which process."""
+    with open(path, "a") as file:
+        file.write(f"{os.getpid()}\n")
+
+
+@tasks.task(executor="process")
+def wait_forever(path: str) -> None:
+    _tell(path)
+    threading.Event().wait()
+
+
+@tasks.task(executor="process")
+async def wait_forever_async(path: str) -> None:
+    _tell(path)
+    await asyncio.Event().wait()
+
+
+@tasks.task(executor="isolated")
+def wait_alone(path: str) -> None:
+    _tell(path)
+    threading.Event().wait()
+
+
+@tasks.task(executor="process")
+def leave_when_told(path: str) -> str:
+    try:
+        _tell(path)
+        while True:
+            time.sleep(3600)
+    except JobStopped as stopped:
+        return f"left: {stopped}"
+
+
+@tasks.task(executor="process")
+def refuse(path: str) -> None:
+    """Hears neither the exception nor SIGTERM."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    _tell(path)
+    while True:
+        with contextlib.suppress(JobStopped):
+            time.sleep(3600)
+
+
+@tasks.task(executor="process")
+def hold_the_gil(path: str) -> None:
+    _tell(path)
+    ctypes.PyDLL(None).sleep(3600)
+
+
+@tasks.task(executor="process")
+def start_daemon(path: str) -> None:
+    """A process of another session, whose parent ends at once; and a child in our own group."""
+    program = f"import os, time; open({path!r}, 'a').write(f'{{os.getpid()}}\\n'); time.sleep(3600)"
+    command = [sys.executable, "-c", program]
+    starter = f"import subprocess; subprocess.Popen({command!r}, start_new_session=True)"
+    subprocess.run([sys.executable, "-c", starter], check=True)
+    subprocess.Popen(command)
+    while len(Path(path).read_text().splitlines() if Path(path).exists() else []) < 2:
+        time.sleep(0.001)
+    _tell(path)
+    time.sleep(3600)
+
+
+@tasks.task(executor="process")
+def fork_and_return() -> int:
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+    return os.getpid()
+
+
+@tasks.task(executor="process", on_crash="fail")
+def die(how: str) -> None:
+    print("last words of", how)
+    match how:
+        case "exit":
+            os._exit(3)
+        case "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "segfault":
+            ctypes.string_at(0)
+        case "abort":
+            os.abort()
+        case "close":
+            os.closerange(3, 1024)
+        case "hang up":
+            for descriptor in range(3, 64):
+                with contextlib.suppress(OSError):
+                    socket.socket(fileno=os.dup(descriptor)).shutdown(socket.SHUT_RDWR)
+            ctypes.PyDLL(None).sleep(3600)
+        case "garbage":
+            for descriptor in range(3, 64):
+                with contextlib.suppress(OSError):
+                    os.write(descriptor, b"this is no frame of yours")
+            threading.Event().wait()
+        case "fork":
+            if os.fork() == 0:
+                raise SystemExit(0)  # comes back twice, as it were
+            threading.Event().wait(0.2)
+            os._exit(5)
+        case "answering":
+
+            def half(worker: Any, message: Any) -> None:
+                worker._connection.sendall(wire.frame(message)[:7])
+                os.kill(os.getpid(), signal.SIGKILL)
+
+            child.Worker.send = half  # type: ignore[method-assign, assignment]
+        case "leaving":
+            child.Worker._leave = lambda worker: os.abort()  # type: ignore[method-assign, assignment]
+            child.Worker._die = lambda worker: os.abort()  # type: ignore[method-assign, assignment]
+        case "exception":
+            raise SystemExit("the job raises")
+
+
+@tasks.task(executor="process", memory_limit=64 * 1024 * 1024)
+def take(megabytes: int) -> int:
+    block = bytearray(megabytes * 1024 * 1024)
+    return len(block)
+
+
+kept: list[bytearray] = []
+
+
+@tasks.task(executor="process")
+def leak(megabytes: int) -> int:
+    kept.append(bytearray(os.urandom(1024) * 1024 * megabytes))
+    return os.getpid()
+
+
+@tasks.task(executor="isolated", memory_limit=64 * 1024 * 1024)
+def take_shared(path: str, megabytes: int) -> None:
+    """What the address space does not bound: the memory of a child."""
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    block = bytearray(os.urandom(1024) * 1024 * megabytes)
+    threading.Event().wait()
+    print(len(block))
