@@ -189,7 +189,7 @@ class Runner(TaskRegistrar):
             return
         if self._engine is not None:
             task.start(self)  # before it is kept: its annotations may not resolve
-            self._engine.dispatcher.learn(task)  # pyright: ignore[reportArgumentType]
+            self._engine.learn(task)  # pyright: ignore[reportArgumentType]
         super()._add_task(task)
         task.join(self)
 
@@ -402,6 +402,17 @@ class Runner(TaskRegistrar):
                 self._forget_engine()
             raise
         self._was_started = True
+
+    async def reload_workers(self) -> None:
+        """Import the modules of ``process`` and ``isolated`` tasks anew, and replace all workers.
+
+        Each is replaced once its job has ended. This process itself keeps what it has imported.
+
+        Raises:
+            WorkersFailed: they cannot be imported; the former workers go on.
+            RunnerNotStarted: there are none.
+        """
+        await self.engine().open_workers()
 
     async def stop(self) -> None:
         """Stop: let running jobs finish for ``grace`` seconds, give the rest back, close.

@@ -34,6 +34,7 @@ from ..running.executors.process.errands import Errand
 from ..running.executors.process.executors import IsolatedExecutor, ProcessExecutor
 from ..running.executors.process.pool import WorkerPool
 from ..running.executors.process.settings import PoolSettings
+from ..running.executors.process.setup import EXECUTORS as WORKER_EXECUTORS
 from ..running.executors.process.setup import setup_for
 from ..running.executors.process.wire import Setup
 from ..running.executors.thread import ThreadExecutor
@@ -206,6 +207,7 @@ class Engine:
             make_folder(self._instance.folder)
             self.bell.open(self._instance.id, self._instance.folder)
             self._instance.start(self._lost.set, self.bell.address)
+            self.pool.guard(self._instance.descriptor)
             self._meet_neighbours()
             self.bell.tell_hello()
         self.dispatcher = self._new_dispatcher()
@@ -258,7 +260,7 @@ class Engine:
             group.start_soon(self.commit.run, name="asyncjobs-commit")
             await self.commit.execute(self._join())
             if not self.client:
-                await self._open_pool()
+                await self.open_workers()
                 await rescuer.rescue_at_start()
                 self.dispatcher.draining = False
                 self.dispatcher.wake()
@@ -273,10 +275,21 @@ class Engine:
             await self._stop()
             group.cancel_scope.cancel()
 
-    async def _open_pool(self) -> None:
+    def learn(self, task: RunnableTask) -> None:
+        """Run jobs of one more task from now on."""
+        self.dispatcher.learn(task)
+        if task.executor in WORKER_EXECUTORS and not self.client:
+            self.pool.open_later(self._setup_of_workers)
+
+    async def open_workers(self) -> None:
+        """Have the modules of workers' tasks imported, also anew.
+
+        Raises:
+            WorkersFailed: they cannot be; workers that are there go on.
+        """
         setup = self._setup_of_workers()
         if setup is not None:
-            await self.pool.open(setup, self._instance.descriptor if self._instance else None)
+            await self.pool.open(setup)
 
     def _setup_of_workers(self) -> Setup | None:
         settings = self.settings

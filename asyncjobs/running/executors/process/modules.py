@@ -6,6 +6,7 @@ Their names come from the tasks that the host has registered, never from a row.
 from __future__ import annotations
 
 import importlib
+import importlib.machinery
 import importlib.util
 import sys
 import traceback
@@ -67,13 +68,13 @@ def _import(module: str, setup: Setup) -> None:
 def _load_main(path: str, package: str) -> None:
     """Run the script as a module of another name, with the imports that it has as a script."""
     name = f"{package}.{MAIN}" if package else MAIN
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{path} is no Python file")
+    loader = importlib.machinery.SourceFileLoader(MAIN, path)
+    spec = importlib.util.spec_from_file_location(name, path, loader=loader)
+    assert spec is not None
     module = importlib.util.module_from_spec(spec)
     module.__name__ = MAIN
     sys.modules[name] = sys.modules[MAIN] = sys.modules["__main__"] = module
-    spec.loader.exec_module(module)
+    loader.exec_module(module)
 
 
 def _why(module: str, error: BaseException) -> str:

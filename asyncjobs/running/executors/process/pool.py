@@ -13,11 +13,12 @@ from collections import deque
 from collections.abc import Callable
 from random import Random
 
+from ....errors import WorkersFailed
 from ....records import RunUsage, WorkerInfo
 from ....rules.outcome import Happened
 from ... import context
 from ...context import Run
-from ...ending import memory_happened, stopped_happened, worker_lost
+from ...ending import memory_happened, refusal_happened, stopped_happened, worker_lost
 from ..base import Setting
 from .child import CUT_OFF
 from .errands import Errand, Errands
@@ -100,7 +101,7 @@ class WorkerPool:
 
     # Opening
 
-    async def open(self, setup: Setup, guard: int | None) -> None:
+    async def open(self, setup: Setup) -> None:
         """Start the fork server, have it import the tasks, and make the first workers.
 
         Also later, with other tasks or with modules that have changed: every worker is replaced
@@ -109,9 +110,14 @@ class WorkerPool:
         Raises:
             WorkersFailed: the tasks cannot be had; former workers go on.
         """
-        await self._supply.open(setup, guard)
-        if self._sampler is None:
-            self._sampler = self._loop.call_later(SAMPLE_SECONDS, self._sample)
+        await self._supply.open(setup)
+
+    def open_later(self, setup: Callable[[], Setup | None]) -> None:
+        """Do that in the background, once, when all is said that comes at the same time.
+
+        Jobs wait for it. Where it fails, that is logged, and jobs of what is not there fail.
+        """
+        self._supply.open_later(setup, self._not_supplied)
 
     def guard(self, lock: int) -> None:
         """Have the workers keep this lock held from now on: it is that of a new instance."""
@@ -119,14 +125,27 @@ class WorkerPool:
 
     def _supplied(self, former: ForkServer | None) -> None:
         """There is a new fork server: work with that."""
+        if self._sampler is None:
+            self._sampler = self._loop.call_later(SAMPLE_SECONDS, self._sample)
         for worker in list(self._workers.values()):
             if worker.server is former:
                 self._retire(worker, "its modules were loaded anew")
         while self._warm < self._settings.processes_min:
             self._idle.append(self._make(fresh=False))
+        self._serve_waiting()
+
+    def _serve_waiting(self) -> None:
         waiting, self._waiting = self._waiting, deque()
         for run, fresh in waiting:
             self.start(run, fresh=fresh)
+
+    def _not_supplied(self, error: WorkersFailed) -> None:
+        """There is no other fork server: go on with the former, if there is one."""
+        if self._supply.server is not None:
+            self._serve_waiting()
+        while self._waiting:
+            run, _ = self._waiting.popleft()
+            self._ended(run, refusal_happened(run, error, "no_workers"))
 
     # Jobs
 
@@ -352,8 +371,11 @@ class WorkerPool:
     # Health
 
     def _sample(self) -> None:
-        """Every two seconds: who has grown too large or too old, and who is not needed."""
         self._sampler = self._loop.call_later(SAMPLE_SECONDS, self._sample)
+        self.look()
+
+    def look(self) -> None:
+        """At every worker: who has grown too large or too old, and who is not needed."""
         now = self._loop.time()
         for worker in list(self._workers.values()):
             worker.sample()

@@ -64,7 +64,7 @@ def serve(descriptor: int) -> NoReturn:
     adopt_orphans()
     server = _Server(connection, setup)
     try:
-        tasks = {} if setup.start == "spawn" else prepare(setup)
+        tasks = try_out(setup) if setup.start == "spawn" else prepare(setup)
     except WorkersFailed as failed:
         connection.sendall(frame(Unready(str(failed))))
         os._exit(1)
@@ -100,6 +100,32 @@ def prepare(setup: Setup) -> dict[str, RunnableTask]:
     except InvalidOption as error:
         raise WorkersFailed(str(error)) from error
     return tasks
+
+
+def try_out(setup: Setup) -> dict[str, RunnableTask]:
+    """Import the tasks in a child that ends then, to know that they can be; none are here.
+
+    Raises:
+        WorkersFailed: they cannot.
+    """
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            prepare(setup)
+        except WorkersFailed as failed:
+            with open(writing, "w") as pipe:
+                pipe.write(str(failed))
+            os._exit(1)
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with open(reading) as pipe:
+        said = pipe.read()
+    _, status = os.waitpid(pid, 0)
+    if said or status:
+        raise WorkersFailed(said or f"the modules {setup.modules} ended the process that imports")
+    return {}
 
 
 def _remote(tasks: dict[str, RunnableTask]) -> RemoteRunner:

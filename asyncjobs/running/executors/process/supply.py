@@ -35,17 +35,18 @@ class Supply:
         self._failures = 0
         self._restart: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
+        self.opening = False
+        """Whether what stands in ``server`` is about to be replaced by one that knows more."""
         self._closing = False
         self.server: ForkServer | None = None
         """The one that makes workers now."""
 
-    async def open(self, setup: Setup, guard: int | None) -> None:
+    async def open(self, setup: Setup) -> None:
         """Start a server with these tasks; it takes the place of the one before.
 
         Raises:
             WorkersFailed: the tasks cannot be had.
         """
-        self._guard = guard
         server = ForkServer(setup, self._server_heard, self._server_ended)
         self._servers.add(server)
         try:
@@ -68,6 +69,30 @@ class Supply:
         if former is not None:
             former.leaving = True
             self._bury_if_done(former)
+
+    def open_later(
+        self, setup: Callable[[], Setup | None], failed: Callable[[WorkersFailed], None]
+    ) -> None:
+        """Do that in the background, once for all who ask for it at the same time."""
+        if not self.opening:
+            self.opening = True
+            self._do(self._open_later(setup, failed))
+
+    async def _open_later(
+        self, setup: Callable[[], Setup | None], failed: Callable[[WorkersFailed], None]
+    ) -> None:
+        await asyncio.sleep(0)
+        self.opening = False
+        former = self.server
+        self.server = None  # jobs wait until what they need is there
+        try:
+            wanted = setup()
+            if wanted is not None:
+                await self.open(wanted)
+        except WorkersFailed as error:
+            log.error("workers do not have all of their tasks: %s", error)
+            self.server = former
+            failed(error)
 
     def guard(self, lock: int) -> None:
         """Have the servers hold this lock, in place of the one before."""
@@ -104,7 +129,7 @@ class Supply:
         if self.server is not None:  # somebody has loaded the modules anew meanwhile
             return
         try:
-            await self.open(setup, self._guard)
+            await self.open(setup)
         except WorkersFailed as failed:
             log.error("there are no workers: %s", failed)
             self._plan_restart(setup)

@@ -1,0 +1,176 @@
+"""Workers are replaced in time, shrink when idle, and their health is shown."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from asyncjobs import JobCancelled
+from asyncjobs.running.executors.process import pool
+from tests.oracles.census import Census
+
+from . import worker_tasks as w
+from .support import gone, own_children, pids_at, worker_pids, workers
+from .worker_tasks import Point
+
+MEGABYTE = 1024 * 1024
+
+
+@pytest.fixture
+def _often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Samples come as fast as a test wants to see them."""
+    monkeypatch.setattr(pool, "SAMPLE_SECONDS", 0.01)
+
+
+async def test_worker_is_replaced_after_its_number_of_jobs(tmp_path: Path) -> None:
+    async with workers(tmp_path, processes=1, max_jobs=3):
+        pids = [(await (await w.warm.enqueue("a")))[0] for _ in range(9)]
+
+    assert len(set(pids)) == 3
+    assert pids == sorted(pids, key=pids.index)  # each serves its three without a break
+
+
+async def test_successor_is_there_before_the_last_job_ends(tmp_path: Path) -> None:
+    async with workers(tmp_path, processes=1, max_jobs=1) as runner:
+        handle = await w.leave_when_told.enqueue(str(tmp_path / "it"))
+        await pids_at(tmp_path / "it")
+
+        states = sorted(info.state for info in runner.registry.workers())
+        assert states in (["busy", "idle"], ["busy", "starting"])
+        await handle.cancel()
+        assert await handle == "left: user"
+
+
+async def test_worker_that_has_grown_too_large_is_replaced_and_the_pool_stays_small(
+    tmp_path: Path,
+) -> None:
+    limit = 60 * MEGABYTE
+    async with workers(tmp_path, processes=1, max_rss=limit) as runner:
+        pids = []
+        for _ in range(40):
+            pids.append(await (await w.leak.enqueue(4)))
+            living = [info for info in runner.registry.workers() if not info.leaving]
+            assert all(info.rss <= limit for info in living)
+
+    assert 2 <= len(set(pids)) < 20
+
+
+@pytest.mark.usefixtures("_often")
+async def test_worker_that_is_too_old_is_replaced_also_when_idle(tmp_path: Path) -> None:
+    async with workers(tmp_path, processes=1, max_age=1) as runner:
+        (await (await w.warm.enqueue("a")))
+        (first,) = worker_pids(runner)
+        await gone(first, within=5)
+        assert (await (await w.warm.enqueue("a")))[0] != first
+        assert "max_age" in (runner.engine().pool.last_recycled or "")
+
+
+async def test_pool_grows_with_the_backlog_and_shrinks_when_idle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with workers(tmp_path, processes=3, processes_min=1) as runner:
+        handles = [await w.leave_when_told.enqueue(str(tmp_path / f"{n}")) for n in range(3)]
+        pids = [(await pids_at(tmp_path / f"{n}"))[0] for n in range(3)]
+        assert len(runner.registry.workers()) == 3
+        for handle in handles:
+            await handle.cancel()
+            await handle
+        assert len(runner.registry.workers()) == 3
+        monkeypatch.setattr(pool, "IDLE_SECONDS", 0.0)
+        runner.engine().pool.look()
+        await only_warm(runner.registry.workers)
+        runner.engine().pool.look()
+        (last,) = runner.registry.workers()  # not below the fewest
+        assert last.state == "idle"
+        assert set(worker_pids(runner)) < set(pids)
+
+
+async def test_health_of_workers_is_shown(tmp_path: Path) -> None:
+    async with workers(tmp_path, processes=1) as runner:
+        await (await w.mirror.enqueue(Point(1, 2)))
+        running = await w.leave_when_told.enqueue(str(tmp_path / "it"))
+        (pid,) = await pids_at(tmp_path / "it")
+
+        (info,) = runner.registry.workers()
+        assert (info.pid, info.state, info.jobs) == (pid, "busy", 1)
+        assert (info.job_id, info.task) == (running.id, w.leave_when_told.name)
+        assert info.peak_rss >= MEGABYTE
+        assert info.leaving is None
+        await running.cancel()
+        await running
+        assert (await running.job()).state == "completed"
+
+
+async def test_memory_and_cpu_of_each_run_are_stored_with_the_job(tmp_path: Path) -> None:
+    async with workers(tmp_path, processes=1) as runner:
+        large = await w.leak.enqueue(40)
+        await large
+        await (await w.mirror.enqueue(Point(1, 2)))
+        crashed = await w.die.enqueue("exit")
+        await crashed.wait()
+
+        (of_large,) = await runner.registry.attempts(large.id)
+        (of_crash,) = await runner.registry.attempts(crashed.id)
+    assert (of_large.peak_rss or 0) > 40 * MEGABYTE
+    assert 0 < (of_large.cpu_seconds or 0) < 5
+    assert of_crash.output == "last words of exit\n"
+
+
+async def test_server_that_does_not_answer_is_replaced_and_the_stopped_job_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "TERMINATE_SECONDS", 0.05)
+    monkeypatch.setattr(pool, "UNHEARD_SECONDS", 0.05)
+    async with workers(tmp_path, processes=1) as runner:
+        handle = await w.refuse.enqueue(str(tmp_path / "it"))
+        (pid,) = await pids_at(tmp_path / "it")
+        (server,) = own_children()
+        os.kill(server, signal.SIGSTOP)
+        await handle.cancel()
+
+        with pytest.raises(JobCancelled):
+            await asyncio.wait_for(handle.result(), 5)
+        await gone(pid, server, within=2)
+        assert await (await w.mirror.enqueue(Point(1, 2))) == Point(2, 1)
+        assert runner.healthy
+
+
+async def many_recycles(folder: Path, jobs: int) -> None:
+    async with workers(folder, processes=2, max_jobs=1) as runner:
+        await (await w.alone.enqueue("a"))
+        await (await w.warm.enqueue("a"))
+        await only_warm(runner.registry.workers)
+        before = Census.take()
+        for _ in range(jobs // 100):
+            handles = await runner.enqueue_many(
+                [task.job("a") for task in (w.alone, w.warm) for _ in range(50)]
+            )
+            for handle in handles:
+                await handle
+        await only_warm(runner.registry.workers)
+        now = Census.take()
+        # As many as before, and each the other's successor.
+        assert len(now.descriptors) <= len(before.descriptors) + 2
+        assert now.children == before.children
+        (server,) = own_children()
+        left = Path(f"/proc/{server}/task/{server}/children").read_text().split()
+        assert len(left) == len(runner.registry.workers())
+
+
+async def only_warm(listed: object) -> None:
+    """Wait until all who leave have left."""
+    while any(info.leaving for info in listed()):  # type: ignore[operator]
+        await asyncio.sleep(0.001)
+
+
+async def test_hundreds_of_recycles_leave_nothing_behind(tmp_path: Path) -> None:
+    await many_recycles(tmp_path, 300)
+
+
+@pytest.mark.proof
+async def test_ten_thousand_recycles_leave_nothing_behind(tmp_path: Path) -> None:
+    await many_recycles(tmp_path, 10_000)
