@@ -23,6 +23,7 @@ NAMES = (
     "idle",
     "recovery",
     "processes",
+    "workers",
     "startup",
 )
 

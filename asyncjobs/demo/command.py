@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import shlex
 import shutil
 import signal
@@ -21,6 +22,7 @@ from .audit import Audit, audit
 from .host import GRACE_SECONDS
 from .plan import Plan
 from .source import python_files
+from .tasks import EXECUTOR, PLAN
 
 KILLED = -signal.SIGKILL
 INTERRUPTED = 130
@@ -37,6 +39,8 @@ def add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     parser.add_argument("--no-crash", action="store_true", help="run through without the crash")
     parser.add_argument("--db", metavar="PATH", help="database file (default: a new one)")
     parser.add_argument("--path", metavar="DIR", help="what to index (default: standard library)")
+    parser.add_argument("--executor", choices=("process", "isolated", "thread"), default="process",
+                        help="where files are parsed (default: process)")  # fmt: skip
     parser.set_defaults(run=run_demo)
 
 
@@ -75,12 +79,12 @@ def _make_plan(directory: Path, files: list[str], arguments: argparse.Namespace)
 def _run_plan(plan: Plan, arguments: argparse.Namespace) -> int:
     print(f"Indexing {len(plan.files):,} files of {plan.directory}, one job a file.", flush=True)
     begun_at = time.monotonic()
-    code, pid = _run_host(plan)
+    code, pid = _run_host(plan, arguments.executor)
     if code == KILLED and plan.crash_at:
         if sys.stdout.isatty():
             print()  # below the progress line that nobody could end
         print(f"Process {pid} killed itself with SIGKILL half-way. Starting again.", flush=True)
-        code, _ = _run_host(plan.without_crash())
+        code, _ = _run_host(plan.without_crash(), arguments.executor)
     if code < 0:
         code = _refuse(f"the host process died of signal {-code}; its log: {plan.log}", code=1)
     if code:
@@ -94,14 +98,18 @@ def _run_plan(plan: Plan, arguments: argparse.Namespace) -> int:
     return 0 if result.passed else 1
 
 
-def _run_host(plan: Plan) -> tuple[int, int]:
+def _run_host(plan: Plan, executor: str) -> tuple[int, int]:
     """Run a host to its end; its exit code and process id.
 
     In a session of its own, out of Ctrl-C's reach: it hears of that from us, in one way only, the
     end of its standard input, which also comes if we are killed.
     """
-    command = [sys.executable, "-m", "asyncjobs.demo.host", str(plan.save())]
-    host = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)  # noqa: S603
+    path = str(plan.save())
+    command = [sys.executable, "-m", "asyncjobs.demo.host", path]
+    environment = {**os.environ, PLAN: path, EXECUTOR: executor}
+    host = subprocess.Popen(  # noqa: S603 - this very interpreter
+        command, stdin=subprocess.PIPE, start_new_session=True, env=environment
+    )
     assert host.stdin is not None
     try:
         return host.wait(), host.pid
@@ -142,6 +150,7 @@ def _next_command(plan: Plan, arguments: argparse.Namespace) -> str:
     words = [sys.executable, "-m", "asyncjobs", "demo", "--db", plan.database]
     words += [] if arguments.no_crash else ["--no-crash"]
     words += ["--path", plan.directory] if arguments.path else []
+    words += [] if arguments.executor == "process" else ["--executor", arguments.executor]
     return shlex.join(words)
 
 

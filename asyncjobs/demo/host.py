@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sys
-import warnings
 
 from asyncjobs import AsyncJobsError, JobError, JobHandle, Runner, StoreUnavailable
 
-from .ledger import Ledger, Witness
+from .ledger import Ledger
 from .plan import Plan
 from .progress import Progress
 from .source import FileFacts
-from .tasks import index_file, tasks, write_report
+from .tasks import HOST, index_file, tasks, write_report
 
 BULK = 10_000
 GRACE_SECONDS = 1.0
@@ -31,9 +31,7 @@ def main() -> int:
     plan = Plan.load(sys.argv[1])
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     logging.basicConfig(filename=plan.log, level=logging.INFO, format="%(asctime)s %(message)s")
-    # Of the files that are parsed: old code is full of invalid escapes.
-    warnings.simplefilter("ignore", SyntaxWarning)
-    warnings.simplefilter("ignore", DeprecationWarning)
+    os.environ[HOST] = str(os.getpid())
     try:
         asyncio.run(_run(plan))
     except asyncio.CancelledError:
@@ -51,7 +49,6 @@ async def _run(plan: Plan) -> None:
         plan.database,
         queues=[plan.run],
         grace=GRACE_SECONDS,
-        state=Witness(ledger, crash_at=plan.crash_at),
     )
     runner.include(tasks)
     async with runner:

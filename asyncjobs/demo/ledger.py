@@ -25,9 +25,10 @@ class Ledger:
         """``enqueue`` returned: from now on the library answers for these jobs."""
         _append(self._accepted, job_ids)
 
-    def start(self, job_id: str) -> None:
-        """A job's code begins to run."""
-        _append(self._started, [job_id])
+    def start(self, job_id: str) -> int:
+        """A job's code begins to run; the how-manieth start that is, in all processes."""
+        end = _append(self._started, [job_id])
+        return end // (len(job_id) + 1)  # ids are of one length
 
     def accepted(self) -> set[str]:
         """The ids of all accepted jobs."""
@@ -39,30 +40,28 @@ class Ledger:
 
 
 class Witness:
-    """Stands in the runner's ``state``: jobs report their start, and one start is fatal."""
+    """Jobs report their start to it, in the host or in its workers, and one start is fatal."""
 
-    def __init__(self, ledger: Ledger, *, crash_at: int) -> None:
+    def __init__(self, ledger: Ledger, *, crash_at: int, host: int) -> None:
         self._ledger = ledger
         self._crash_at = crash_at
-        self._starts = 0
-        self._lock = threading.Lock()
+        self._host = host
 
     def started(self, job_id: str) -> None:
-        """Write the start down. The ``crash_at``-th kills this process; 0 stands for none.
+        """Write the start down. The ``crash_at``-th kills the host; 0 stands for none.
 
         Here, and not where outcomes are counted, so that a job is surely running when it happens.
         """
-        with self._lock:
-            self._ledger.start(job_id)
-            self._starts += 1
-            if self._starts == self._crash_at:
-                os.kill(os.getpid(), signal.SIGKILL)
+        if self._ledger.start(job_id) == self._crash_at:
+            os.kill(self._host, signal.SIGKILL)
+            threading.Event().wait()  # a worker's end is near, and this job must not
 
 
-def _append(path: Path, lines: Iterable[str]) -> None:
+def _append(path: Path, lines: Iterable[str]) -> int:
     text = "".join(f"{line}\n" for line in lines)
     with path.open("ab", buffering=0) as file:
         file.write(text.encode())
+        return file.tell()
 
 
 def _read(path: Path) -> list[str]:

@@ -4,25 +4,43 @@ from __future__ import annotations
 
 import asyncio
 import os
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 from asyncjobs import Fail, Tasks, current_job
 
+from .ledger import Ledger, Witness
+from .plan import Plan
 from .report import Contents, render
 from .source import FileFacts, Unparsable, facts_of
+
+PLAN = "ASYNCJOBS_DEMO_PLAN"
+"""Where the host says which plan it carries out, also to its workers."""
+EXECUTOR = "ASYNCJOBS_DEMO_EXECUTOR"
+HOST = "ASYNCJOBS_DEMO_HOST"
 
 tasks = Tasks()
 
 
-@tasks.task(name="demo.index_file")
+@tasks.resource
+def witness() -> Iterator[Witness]:
+    """Who writes down what starts; in each worker, and in the host."""
+    # Of the files that are parsed: old code is full of invalid escapes.
+    warnings.simplefilter("ignore", SyntaxWarning)
+    warnings.simplefilter("ignore", DeprecationWarning)
+    plan = Plan.load(os.environ[PLAN])
+    yield Witness(Ledger(plan.folder), crash_at=plan.crash_at, host=int(os.environ[HOST]))
+
+
+@tasks.task(name="demo.index_file", executor=os.environ.get(EXECUTOR, "process"))
 def index_file(path: str) -> FileFacts:
-    """Count what stands in one file. A plain ``def``: it runs in a thread, beside the event loop.
+    """Count what stands in one file: work for the CPU, so it runs in subprocesses.
 
     Raises:
         Fail: the file cannot be parsed, and trying again would not help.
     """
-    job = current_job()
-    job.state.started(job.id)
+    witness.get().started(current_job().id)
     try:
         return facts_of(path)
     except Unparsable as error:

@@ -10,7 +10,9 @@ from benchmarks.__main__ import NAMES, main
 from benchmarks.harness import Bar, Row, percentile
 
 FAST = [
-    name for name in NAMES if name not in ("memory", "idle", "recovery", "processes", "startup")
+    name
+    for name in NAMES
+    if name not in ("memory", "idle", "recovery", "processes", "workers", "startup")
 ]
 WITH_CHILDREN = [name for name in NAMES if name not in FAST]
 

@@ -97,6 +97,18 @@ def test_a_crash_loses_nothing_and_repeats_only_what_it_cut_off(crashed: Result)
         assert crashed.figure(promise) == "0"
 
 
+@pytest.mark.parametrize("executor", ["isolated", "thread"])
+def test_a_crash_loses_nothing_with_another_executor(
+    tmp_path: Path, sources: Path, executor: str
+) -> None:
+    result = run(tmp_path, "demo", "--path", str(sources), "--executor", executor)
+
+    assert (result.code, result.err) == (0, "")
+    assert result.figure("completed") == str(GOOD + 1)
+    assert int(result.figure("started again")) >= 1
+    assert f"--executor {executor}" in result.out
+
+
 def test_the_second_host_finds_all_jobs_by_their_tag(crashed: Result) -> None:
     assert "killed itself with SIGKILL" in crashed.out
     assert f"Found {GOOD + len(BAD)} jobs by tag demo-" in crashed.out

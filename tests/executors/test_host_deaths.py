@@ -49,9 +49,11 @@ async def test_lock_of_a_dead_host_is_free_only_when_its_workers_are_gone(tmp_pa
     host.wait()
 
     lock = FileLock(str(path), create=False)
-    assert not lock.try_acquire()
-    assert is_alive(workers[0])
-    os.kill(server, signal.SIGCONT)
+    try:
+        assert not lock.try_acquire()
+        assert is_alive(workers[0])
+    finally:
+        os.kill(server, signal.SIGCONT)
     deadline = time.monotonic() + WITHIN_SECONDS
     while not lock.try_acquire():
         assert time.monotonic() < deadline

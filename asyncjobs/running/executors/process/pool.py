@@ -82,6 +82,8 @@ class WorkerPool:
         self._workers: dict[int, Worker] = {}
         self._idle: list[Worker] = []
         """The one that was busy last stands last, and is taken first."""
+        self._alone: Worker | None = None
+        """The next isolated job's: fresh, but already there."""
         self._waiting: deque[tuple[Run, bool]] = deque()
         self._of_run: dict[Run, Worker] = {}
         self._births: dict[Run, int] = {}
@@ -134,6 +136,13 @@ class WorkerPool:
             self._idle.append(self._make(fresh=False))
         self._serve_waiting()
 
+    def _take_warm(self) -> Worker:
+        return self._idle.pop() if self._idle else self._make(fresh=False)
+
+    def _take_alone(self) -> Worker:
+        alone, self._alone = self._alone, None
+        return alone or self._make(fresh=True)
+
     def _serve_waiting(self) -> None:
         waiting, self._waiting = self._waiting, deque()
         for run, fresh in waiting:
@@ -154,11 +163,13 @@ class WorkerPool:
         if self._supply.server is None:
             self._waiting.append((run, fresh))
             return
-        worker = self._idle.pop() if self._idle and not fresh else self._make(fresh=fresh)
+        worker = self._take_alone() if fresh else self._take_warm()
         self._of_run[run] = worker
-        if self._is_last_job(worker):
-            self._spare()
         worker.begin(run, context.log.getEffectiveLevel())
+        if fresh:
+            self._alone = self._make(fresh=True)
+        elif self._is_last_job(worker):
+            self._spare()
         if run.task.memory_limit is not None and self._limits is None:
             self._limits = self._loop.call_later(LIMIT_SAMPLE_SECONDS, self._check_limits)
 
@@ -173,10 +184,9 @@ class WorkerPool:
     def _is_last_job(self, worker: Worker) -> bool:
         """Whether it is going to be replaced after the job that it gets now."""
         settings = self._settings
-        return not worker.fresh and (
-            (settings.max_jobs is not None and worker.jobs + 1 >= settings.max_jobs)
-            or (settings.max_age is not None and worker.age >= settings.max_age)
-        )
+        if settings.max_jobs is not None and worker.jobs + 1 >= settings.max_jobs:
+            return True
+        return settings.max_age is not None and worker.age >= settings.max_age
 
     @property
     def _warm(self) -> int:
@@ -263,8 +273,7 @@ class WorkerPool:
 
     def _retire(self, worker: Worker, why: str) -> None:
         """Let a worker go: now when it is idle, else after its job."""
-        if worker in self._idle:
-            self._idle.remove(worker)
+        self._set_aside(worker)
         if worker.run is not None:
             worker.leaving = why
             return
@@ -275,6 +284,13 @@ class WorkerPool:
             self.recycled += 1
             if self._warm < self._settings.processes_min:
                 self._spare()
+
+    def _set_aside(self, worker: Worker) -> None:
+        """It gets no job any more."""
+        if worker is self._alone:
+            self._alone = None
+        if worker in self._idle:
+            self._idle.remove(worker)
 
     def _log(self, worker: Worker, message: Log) -> None:
         run = worker.run
@@ -295,8 +311,7 @@ class WorkerPool:
         """Its connection is at its end, or not to be trusted: so is the worker."""
         if worker.number not in self._workers or worker.leaving is not None:
             return
-        if worker in self._idle:
-            self._idle.remove(worker)
+        self._set_aside(worker)
         if reason in (CLOSED, RESET):  # most likely it has ended, and its server is about to say so
             why = "it had closed its connection"
             worker.relax()
@@ -319,8 +334,7 @@ class WorkerPool:
     def _gone(self, worker: Worker, how: str, *, born: bool = True) -> None:
         """A worker has ended; the run that it still had has crashed, unless it was stopped."""
         self._workers.pop(worker.number, None)
-        if worker in self._idle:
-            self._idle.remove(worker)
+        self._set_aside(worker)
         run = worker.run
         output = worker.output.take()
         worker.close()
@@ -418,8 +432,9 @@ class WorkerPool:
         for timer in (self._sampler, self._limits):
             if timer is not None:
                 timer.cancel()
-        for worker in list(self._idle):
-            self._retire(worker, "the runner stops")
+        for worker in list(self._workers.values()):
+            if worker.run is None and worker.leaving is None:
+                self._retire(worker, "the runner stops")
         deadline = self._loop.time() + LEAVE_SECONDS
         while any(w.leaving and not w.run for w in self._workers.values()):
             self._changed.clear()

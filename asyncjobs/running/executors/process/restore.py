@@ -60,8 +60,12 @@ class Surroundings:
         os.dup2(self._output, 2)
 
 
+# Without the enum around each answer, where that is to be had: it takes most of the time.
+_getsignal = getattr(signal.getsignal, "__wrapped__", signal.getsignal)
+
+
 def _handlers() -> Mapping[int, Any]:
-    return {number: signal.getsignal(number) for number in _SIGNALS}
+    return {number: _getsignal(number) for number in _SIGNALS}
 
 
 _SIGNALS = [
