@@ -17,8 +17,8 @@ def start(*arguments: str) -> list[str]:
     return [sys.executable, "-W", "error", *arguments]
 
 
-def run_example(name: str, database: Path) -> str:
-    command = start(str(ROOT / "examples" / name), str(database))
+def run_example(name: str, *arguments: Path) -> str:
+    command = start(str(ROOT / "examples" / name), *map(str, arguments))
     ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert ran.returncode == 0, ran.stderr
     return ran.stdout
@@ -32,6 +32,18 @@ def test_pipeline_counts_and_names_its_children(tmp_path: Path) -> None:
     printed = run_example("pipeline.py", tmp_path / "jobs.db")
     assert "114 words" in printed
     assert "12 children" in printed
+
+
+def test_compress_uses_workers_on_real_files(tmp_path: Path) -> None:
+    folder = tmp_path / "files"
+    folder.mkdir()
+    (folder / "empty").touch()
+    (folder / "large").write_bytes(b"x" * 100_000)
+    printed = run_example("compress.py", tmp_path / "jobs.db", folder)
+
+    assert "failed: an empty file" in printed
+    assert "1 of 2 files: 100,000 bytes became" in printed
+    assert "CPU seconds in workers" in printed
 
 
 async def test_resume_goes_on_after_a_kill(tmp_path: Path) -> None:
