@@ -15,9 +15,10 @@ from .errors import (
     JobExpired,
     JobFailed,
     JobTimedOut,
+    KeyConflict,
     ResultGone,
 )
-from .records import Job, Outcome, in_one_line
+from .records import Accepted, Job, NewJob, Outcome, in_one_line
 from .rules.codec import decode_plain
 from .running.context import current_run
 from .running.mailbox import Mailbox
@@ -175,6 +176,15 @@ class JobHandle(Generic[R]):
 
     def __repr__(self) -> str:
         return f"<JobHandle {self.id}>"
+
+
+def key_conflict(job: NewJob[Any], accepted: Accepted) -> KeyConflict:
+    """The exception that tells why a job was not enqueued."""
+    return KeyConflict(
+        f"key {job.key!r} of task {job.task!r} belongs to job {accepted.job_id}, which has other "
+        "arguments",
+        job_id=accepted.job_id,
+    )
 
 
 def error_of(job_id: str, outcome: Outcome) -> JobError:

@@ -223,7 +223,7 @@ class Registry:
         Raises:
             RunnerNotStarted: there are none.
         """
-        return self._runner.engine().pool.workers()
+        return self._runner.engine().workers.pool.workers()
 
     async def check(self) -> builtins.list[Violation]:
         """Check every invariant of the database; an empty list when all is well.

@@ -16,13 +16,12 @@ from .clock import Clock, SystemClock, check_clock, to_seconds
 from .errands import run_errand
 from .errors import (
     InvalidOption,
-    KeyConflict,
     RunnerAlreadyStarted,
     RunnerClosed,
     RunnerNotStarted,
     UnknownTask,
 )
-from .handle import JobHandle
+from .handle import JobHandle, key_conflict
 from .program import run_until_signalled
 from .records import Accepted, NewJob
 from .registry import Registry
@@ -72,11 +71,10 @@ class Runner(TaskRegistrar):
         url: path of the database file, ``sqlite:///path``, or ``:memory:``.
         concurrency: coroutine jobs that run at once; 1 to 100,000.
         threads: thread jobs that run at once; 1 to 100,000, by default min(32, CPUs + 4).
-        processes: ``process`` jobs, and as many ``isolated`` ones, that run at once, each in a
-            subprocess; 1 to 1,000, by default the number of CPUs.
+        processes: ``process`` jobs that run at once, and ``isolated`` ones; by default as many each
+            as there are CPUs, up to 1,000.
         processes_min: workers that are kept ready when there is no work; from 0.
-        process_start: ``fork``: workers are forked from a clean server that has imported the
-            modules of the tasks; ``spawn``: each worker imports them itself.
+        process_start: ``fork`` from a clean server that has imported the tasks, or ``spawn``.
         max_jobs, max_age, max_rss: a worker is replaced after so many jobs, so long (seconds or
             timedelta), or when it has more than so many bytes of memory. By default never.
         queues: take jobs only from these; by default from all.
@@ -146,14 +144,10 @@ class Runner(TaskRegistrar):
             random=Random() if random is None else check_random(random),
             state=state,
             pool=pool_settings(
-                processes=processes,
-                processes_min=processes_min,
-                process_start=process_start,
-                max_jobs=max_jobs,
-                max_age=max_age,
-                max_rss=max_rss,
+                processes=processes, processes_min=processes_min, process_start=process_start,
+                max_jobs=max_jobs, max_age=max_age, max_rss=max_rss,
             ),
-        )
+        )  # fmt: skip
         self.registry = Registry(self)
         self._engine: Engine | None = None
         self._was_started = False
@@ -189,7 +183,8 @@ class Runner(TaskRegistrar):
             return
         if self._engine is not None:
             task.start(self)  # before it is kept: its annotations may not resolve
-            self._engine.learn(task)  # pyright: ignore[reportArgumentType]
+            self._engine.dispatcher.learn(task)  # pyright: ignore[reportArgumentType]
+            self._engine.workers.learn(task)  # pyright: ignore[reportArgumentType]
         super()._add_task(task)
         task.join(self)
 
@@ -273,7 +268,7 @@ class Runner(TaskRegistrar):
             answers = await engine.enqueue_in(tx, jobs)
         for job, accepted in zip(jobs, answers, strict=True):
             if accepted is not None and accepted.conflict:
-                raise _key_conflict(job, accepted)
+                raise key_conflict(job, accepted)
         return [
             self._handle_of(job, box, accepted)
             for job, box, accepted in zip(jobs, boxes, answers, strict=True)
@@ -319,7 +314,7 @@ class Runner(TaskRegistrar):
                 box.outcome = None
             return JobHandle(self, job.id, box)
         if accepted.conflict:
-            raise _key_conflict(job, accepted)
+            raise key_conflict(job, accepted)
         there = self.engine().mailboxes.open(accepted.job_id, local=False)
         there.local = False  # also the one just opened for it: its end may be long past
         return JobHandle(self, accepted.job_id, there, existing=True)
@@ -404,15 +399,13 @@ class Runner(TaskRegistrar):
         self._was_started = True
 
     async def reload_workers(self) -> None:
-        """Import the modules of ``process`` and ``isolated`` tasks anew, and replace all workers.
-
-        Each is replaced once its job has ended. This process itself keeps what it has imported.
+        """Import the modules of workers' tasks anew; each worker is replaced after its job.
 
         Raises:
             WorkersFailed: they cannot be imported; the former workers go on.
             RunnerNotStarted: there are none.
         """
-        await self.engine().open_workers()
+        await self.engine().workers.open()
 
     async def stop(self) -> None:
         """Stop: let running jobs finish for ``grace`` seconds, give the rest back, close.
@@ -505,11 +498,3 @@ class Runner(TaskRegistrar):
 
     def __repr__(self) -> str:
         return f"<Runner {self._settings.path!r}>"
-
-
-def _key_conflict(job: NewJob[Any], accepted: Accepted) -> KeyConflict:
-    return KeyConflict(
-        f"key {job.key!r} of task {job.task!r} belongs to job {accepted.job_id}, which has other "
-        "arguments",
-        job_id=accepted.job_id,
-    )

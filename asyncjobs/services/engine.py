@@ -29,15 +29,8 @@ from ..errors import (
 )
 from ..records import Accepted, NewJob, Outcome
 from ..running.context import Run, RunnableTask
-from ..running.executors.coroutine import CoroutineExecutor
 from ..running.executors.process.errands import Errand
-from ..running.executors.process.executors import IsolatedExecutor, ProcessExecutor
-from ..running.executors.process.pool import WorkerPool
 from ..running.executors.process.settings import PoolSettings
-from ..running.executors.process.setup import EXECUTORS as WORKER_EXECUTORS
-from ..running.executors.process.setup import setup_for
-from ..running.executors.process.wire import Setup
-from ..running.executors.thread import ThreadExecutor
 from ..running.mailbox import Mailboxes
 from ..running.resources import Resource, ResourceSet
 from ..store.base import Join, Leave
@@ -52,6 +45,7 @@ from .joiner import Joiner
 from .pruner import Pruner
 from .rescuer import Rescuer
 from .resolver import Resolver
+from .workers import Workers
 
 TICK_SECONDS = 1.0
 PRUNE_SECONDS = 60.0
@@ -108,7 +102,14 @@ class Engine:
         self.resolver = Resolver(self.store, self.mailboxes)
         self.joiner = Joiner(self.store, self.resolver, self.committed_outside)
         self.dispatcher: Dispatcher
-        self.pool = WorkerPool(settings.pool, random=settings.random, errand=errand)
+        self.workers = Workers(
+            settings.pool,
+            tasks=tasks,
+            resources=resources,
+            lease_seconds=settings.lease_seconds,
+            random=settings.random,
+            errand=errand,
+        )
         self.failure: BaseException | None = None
         self._tasks = tasks
         self._resources = ResourceSet(resources)
@@ -207,7 +208,7 @@ class Engine:
             make_folder(self._instance.folder)
             self.bell.open(self._instance.id, self._instance.folder)
             self._instance.start(self._lost.set, self.bell.address)
-            self.pool.guard(self._instance.descriptor)
+            self.workers.pool.guard(self._instance.descriptor)
             self._meet_neighbours()
             self.bell.tell_hello()
         self.dispatcher = self._new_dispatcher()
@@ -220,15 +221,9 @@ class Engine:
             slots={
                 "coroutine": settings.concurrency,
                 "thread": settings.threads,
-                "process": settings.pool.processes,
-                "isolated": settings.pool.processes,
+                **self.workers.slots,
             },
-            executors=lambda setting: (
-                CoroutineExecutor(setting),
-                ThreadExecutor(setting),
-                ProcessExecutor(setting, self.pool),
-                IsolatedExecutor(setting, self.pool),
-            ),
+            executors=self.workers.executors,
             queues=settings.queues,
             instance=self._instance.id if self._instance else new_instance_id(),
             commit=self.commit,
@@ -260,7 +255,7 @@ class Engine:
             group.start_soon(self.commit.run, name="asyncjobs-commit")
             await self.commit.execute(self._join())
             if not self.client:
-                await self.open_workers()
+                await self.workers.open()
                 await rescuer.rescue_at_start()
                 self.dispatcher.draining = False
                 self.dispatcher.wake()
@@ -274,31 +269,6 @@ class Engine:
             await self._stopping.wait()
             await self._stop()
             group.cancel_scope.cancel()
-
-    def learn(self, task: RunnableTask) -> None:
-        """Run jobs of one more task from now on."""
-        self.dispatcher.learn(task)
-        if task.executor in WORKER_EXECUTORS and not self.client:
-            self.pool.open_later(self._setup_of_workers)
-
-    async def open_workers(self) -> None:
-        """Have the modules of workers' tasks imported, also anew.
-
-        Raises:
-            WorkersFailed: they cannot be; workers that are there go on.
-        """
-        setup = self._setup_of_workers()
-        if setup is not None:
-            await self.pool.open(setup)
-
-    def _setup_of_workers(self) -> Setup | None:
-        settings = self.settings
-        return setup_for(
-            self._tasks.values(),
-            self._resources.resources,
-            settings.pool.start,
-            settings.lease_seconds,
-        )
 
     def _note(self, operation: Join | Leave) -> None:
         """Write a note on the instance, or not: nothing hangs on it."""
@@ -393,7 +363,7 @@ class Engine:
         self._instance.start(self._lost.set, self.bell.address)
         self.bell.tell_hello()
         self.dispatcher.instance = self._instance.id
-        self.pool.guard(self._instance.descriptor)
+        self.workers.pool.guard(self._instance.descriptor)
         self._note(self._join())
         self.dispatcher.wake()
 

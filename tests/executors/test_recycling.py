@@ -66,7 +66,7 @@ async def test_worker_that_is_too_old_is_replaced_also_when_idle(tmp_path: Path)
         (first,) = worker_pids(runner)
         await gone(first, within=5)
         assert (await (await w.warm.enqueue("a")))[0] != first
-        assert "max_age" in (runner.engine().pool.last_recycled or "")
+        assert "max_age" in (runner.engine().workers.pool.last_recycled or "")
 
 
 async def test_pool_grows_with_the_backlog_and_shrinks_when_idle(
@@ -81,9 +81,9 @@ async def test_pool_grows_with_the_backlog_and_shrinks_when_idle(
             await handle
         assert len(runner.registry.workers()) == 3
         monkeypatch.setattr(pool, "IDLE_SECONDS", 0.0)
-        runner.engine().pool.look()
+        runner.engine().workers.pool.look()
         await only_warm(runner.registry.workers)
-        runner.engine().pool.look()
+        runner.engine().workers.pool.look()
         (last,) = runner.registry.workers()  # not below the fewest
         assert last.state == "idle"
         assert set(worker_pids(runner)) < set(pids)

@@ -208,7 +208,7 @@ async def ask_for_transaction() -> list[str]:
     said = []
     for call in (
         lambda: current_job().complete_in(None),  # type: ignore[arg-type]
-        lambda: mirror.runner().enqueue(mirror.job(Point(1, 2)), tx=object()),  # type: ignore[type-var]
+        lambda: mirror.runner().enqueue(mirror.job(Point(1, 2)), tx=object()),  # type: ignore[arg-type]
     ):
         try:
             await call()
