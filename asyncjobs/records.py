@@ -202,6 +202,8 @@ class WorkerInfo(Struct, frozen=True, kw_only=True):
     started_at: datetime
     leaving: str | None
     """Why it gets no more jobs."""
+    replaced: str | None
+    """Why the last worker that was replaced before this one was made had to go."""
 
 
 class Job(Struct, frozen=True, kw_only=True):

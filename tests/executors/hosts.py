@@ -9,19 +9,25 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 
 HOST = """
-import asyncio, sys
+import asyncio, os, sys, time
 sys.path[:0] = [{root!r}, {tests!r}]
 from pathlib import Path
 from asyncjobs import Runner
 from executors import worker_tasks as w
 
 async def main(database, *names):
+    forks = "fork" in names
+    names = [name for name in names if name != "fork"]
     runner = Runner(database, processes=len(names), processes_min=0, lease_seconds={lease}, grace=0)
     runner.include(w.tasks)
     async with runner:
         for name in names:
             task = next(task for task in w.tasks if task.name.endswith("." + name))
             await task.enqueue(str(Path(database).parent / name))
+        if forks and os.fork() == 0:
+            with open(Path(database).parent / "fork", "w") as file:
+                file.write(f"{{os.getpid()}}\\n")
+            time.sleep(3600)
         await asyncio.Event().wait()
 
 if __name__ == "__main__":

@@ -39,6 +39,21 @@ async def test_workers_are_gone_soon_after_their_host_whatever_they_do(tmp_path:
     await gone(*pids, within=WITHIN_SECONDS)
 
 
+async def test_child_that_the_application_has_forked_keeps_no_worker_alive(
+    tmp_path: Path,
+) -> None:
+    host = start_host(tmp_path, "hold_the_gil", "fork")
+    (worker,) = await pids_at(tmp_path / "hold_the_gil")
+    (fork,) = await pids_at(tmp_path / "fork")
+    host.kill()
+    host.wait()
+    try:
+        await gone(worker, within=WITHIN_SECONDS)
+        assert is_alive(fork)
+    finally:
+        os.kill(fork, signal.SIGKILL)
+
+
 async def test_lock_of_a_dead_host_is_free_only_when_its_workers_are_gone(tmp_path: Path) -> None:
     host = start_host(tmp_path, "hold_the_gil", "refuse")
     workers = await pids_at(tmp_path / "hold_the_gil") + await pids_at(tmp_path / "refuse")

@@ -66,7 +66,8 @@ async def test_worker_that_is_too_old_is_replaced_also_when_idle(tmp_path: Path)
         (first,) = worker_pids(runner)
         await gone(first, within=5)
         assert (await (await w.warm.enqueue("a")))[0] != first
-        assert "max_age" in (runner.engine().workers.pool.last_recycled or "")
+        (second,) = [info for info in runner.registry.workers() if not info.leaving]
+        assert "max_age" in (second.replaced or "")
 
 
 async def test_pool_grows_with_the_backlog_and_shrinks_when_idle(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import weakref
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +18,13 @@ RECEIVE_BYTES = 256 * 1024
 CLOSED = "closed"
 RESET = "reset"
 """Closed by an end that had not read all of what it was sent."""
+
+
+_open_links: weakref.WeakSet[Link] = weakref.WeakSet()
+
+
+def _to_nobody(said: object) -> None:
+    """The link is closed."""
 
 
 class Link:
@@ -39,6 +47,7 @@ class Link:
         self._frames = Frames()
         self._unsent: deque[tuple[bytes, list[int]]] = deque()
         self.open = True
+        _open_links.add(self)
         self._loop.add_reader(self._descriptor, self._readable)
 
     def send(self, message: Message, descriptors: tuple[int, ...] = ()) -> None:
@@ -112,8 +121,9 @@ class Link:
         return True
 
     def _end(self, reason: str) -> None:
+        ended = self._ended
         self.close()
-        self._ended(reason)
+        ended(reason)
 
     def close(self) -> None:
         """Close this end; ``ended`` is not called for that."""
@@ -123,8 +133,23 @@ class Link:
             self._loop.remove_writer(self._descriptor)
             self._drop_unsent()
             self._connection.close()
+            _open_links.discard(self)
+            # Who is called holds this link: a circle, and isolated jobs would leave one each.
+            self._heard = self._ended = _to_nobody
+
+    def close_in_child(self) -> None:
+        """A forked child of the application must not keep the other end from seeing ours go."""
+        self._connection.close()
 
 
 def _close(descriptors: tuple[int, ...] | list[int]) -> None:
     for descriptor in descriptors:
         os.close(descriptor)
+
+
+def _close_in_child() -> None:
+    for link in list(_open_links):
+        link.close_in_child()
+
+
+os.register_at_fork(after_in_child=_close_in_child)

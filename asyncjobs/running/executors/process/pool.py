@@ -93,9 +93,7 @@ class WorkerPool:
         self._limits: asyncio.TimerHandle | None = None
         self._closing = False
         self._changed = asyncio.Event()
-        self.last_recycled: str | None = None
-        """Why the last worker was replaced."""
-        self.recycled = 0
+        self._last_recycled: str | None = None
 
     def serve(self, setting: Setting) -> None:
         """Say to whom the ends of runs are told."""
@@ -177,7 +175,10 @@ class WorkerPool:
         server = self._supply.server
         assert server is not None
         self._numbers += 1
-        worker = Worker(self._numbers, server, self._heard, self._cut_off, fresh=fresh)
+        worker = Worker(
+            self._numbers, server, self._heard, self._cut_off,
+            fresh=fresh, replaced=self._last_recycled,
+        )  # fmt: skip
         self._workers[worker.number] = worker
         return worker
 
@@ -280,8 +281,7 @@ class WorkerPool:
         worker.leave(why)
         worker.escalation = self._loop.call_later(LEAVE_SECONDS, worker.kill, "it did not leave")
         if not worker.fresh and why != "more than needed":
-            self.last_recycled = why
-            self.recycled += 1
+            self._last_recycled = why
             if self._warm < self._settings.processes_min:
                 self._spare()
 

@@ -48,7 +48,9 @@ class Worker:
         cut_off: Callable[[Worker, str], None],
         *,
         fresh: bool,
+        replaced: str | None,
     ) -> None:
+        self.replaced = replaced
         self.number = number
         self.server = server
         self.fresh = fresh
@@ -153,4 +155,5 @@ class Worker:
             cpu_seconds=self.cpu_seconds,
             started_at=self.since,
             leaving=self.leaving,
+            replaced=self.replaced,
         )
