@@ -1,4 +1,4 @@
-"""The rules that decide over jobs are tested on every branch."""
+"""The rules that decide over jobs, and the frames of workers, are tested on every branch."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ TESTS = {
     "asyncjobs/states.py": "tests/rules/test_states.py",
     "asyncjobs/rules/outcome.py": "tests/rules/test_outcome.py",
     "asyncjobs/rules/retry.py": "tests/rules/test_retry.py",
+    "asyncjobs/running/executors/process/wire.py": "tests/executors/test_wire.py",
 }
 
 

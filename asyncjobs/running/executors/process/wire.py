@@ -249,7 +249,7 @@ def outcome_of(happened: Happened) -> Outcome:
             return Outcome("cancelled", reason=reason)
         case Released(reason):
             return Outcome("released", reason=reason)
-        case Crashed():
+        case Crashed():  # pragma: no branch - nothing else is left
             raise AssertionError("a worker that crashes cannot say so")
 
 
