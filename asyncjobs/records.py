@@ -8,6 +8,7 @@ from typing import Any, Generic, NamedTuple, Self, TypeVar
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from .clock import to_datetime
 from .states import FINISHED, MOVES, Event, State
@@ -142,6 +143,10 @@ class Transition(Struct, frozen=True, gc=False):
         state = MOVES[self.event][1]
         assert state is not None
         return state
+
+    def using(self, usage: RunUsage) -> Transition:
+        """The same, with what the run has used."""
+        return replace(self, usage=usage)
 
     def __repr__(self) -> str:
         return f"<Transition of job {self.seq}, claim {self.claim}: {self.event}>"

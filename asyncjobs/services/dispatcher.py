@@ -15,8 +15,6 @@ from contextvars import copy_context
 from random import Random
 from typing import Any
 
-from msgspec.structs import replace
-
 from ..clock import Clock
 from ..errors import InvalidResult
 from ..records import Outcome, Transition
@@ -89,9 +87,7 @@ class Dispatcher:
         self._loop = asyncio.get_running_loop()
         self.context = copy_context()
         """In which the runner was started; each job runs in a fresh copy of it."""
-        self._executors: dict[str, Executor] = {
-            executor.name: executor for executor in executors(self)
-        }
+        self._executors = {executor.name: executor for executor in executors(self)}
         self._runs: dict[int, Run] = {}
         """Runs without an outcome on disk, by the job's seq."""
         self._leftovers: set[Run] = set()
@@ -220,7 +216,7 @@ class Dispatcher:
         if transition.error is not None and not run.completes_in:
             log_error(run, transition.error, transition.event)
         if run.usage is not None:
-            transition = replace(transition, usage=run.usage)
+            transition = transition.using(run.usage)
         self._commit.report(transition, run)
 
     def _ended_late(self, run: Run) -> None:
@@ -361,6 +357,11 @@ class Dispatcher:
         if executor in self._waiting and self._room[executor] > 0:
             self._commit.look()
 
+    def widen(self, executor: str, slots: int) -> None:
+        """Claim for so many slots more, or fewer."""
+        self._room[executor] += slots
+        self._commit.look()
+
     def _resume(self) -> None:
         """Give free slots back to jobs that lent theirs, before anything is claimed for them."""
         for executor, resuming in self._resuming.items():
@@ -411,6 +412,7 @@ class Dispatcher:
         if run.lending == 1:
             self._leave_probation(run)  # or a child that crashed along with it would never start
             self._release_slot(run.task.executor)
+            self._executors[run.task.executor].lent()
             self._commit.look()
         try:
             outcome = await box

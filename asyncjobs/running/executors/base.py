@@ -28,6 +28,10 @@ class Executor(Protocol):
         """Ask it to stop; ``run.stop_reason`` says why."""
         ...
 
+    def lent(self) -> None:
+        """One of its runs waits for another job: meanwhile one more may run."""
+        ...
+
     async def close(self) -> None:
         """Free what the executor holds; running code is left to itself."""
         ...
@@ -39,6 +43,10 @@ class Setting(Protocol):
     random: Random
     context: Context
     """In which the runner was started; each job runs in a fresh copy of it."""
+
+    def widen(self, executor: str, slots: int) -> None:
+        """Claim for so many slots more, or fewer."""
+        ...
 
     def ended(self, run: Run, happened: Happened) -> None:
         """To be told once per run, in the event loop, when its code is no longer running."""

@@ -35,6 +35,9 @@ class CoroutineExecutor:
         if run.asyncio_task is not None:
             run.asyncio_task.cancel()
 
+    def lent(self) -> None:
+        """Nothing is bounded here."""
+
     async def close(self) -> None:
         """Nothing is held."""
 

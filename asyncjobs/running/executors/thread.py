@@ -52,6 +52,9 @@ class ThreadExecutor:
     def interrupt(self, run: Run) -> None:
         """Nothing can be done: the job sees ``stop_requested`` when it looks."""
 
+    def lent(self) -> None:
+        """Nothing is bounded here."""
+
     async def close(self) -> None:
         """End the idle threads; those inside a job end with it."""
         for _ in self._threads:

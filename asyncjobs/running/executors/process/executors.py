@@ -26,6 +26,10 @@ class ProcessExecutor:
         """End the job, the hard way in the end."""
         self._pool.interrupt(run)
 
+    def lent(self) -> None:
+        """Go on with jobs that wait for a worker."""
+        self._pool.serve_waiting()
+
     async def close(self) -> None:
         """End the workers: those of both executors, at the first call."""
         await self._pool.close()

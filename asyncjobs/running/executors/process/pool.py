@@ -15,11 +15,12 @@ from random import Random
 
 from ....errors import WorkersFailed
 from ....records import RunUsage, WorkerInfo
-from ....rules.outcome import Happened
+from ....rules.outcome import Happened, Released
 from ... import context
 from ...context import Run
 from ...ending import memory_happened, refusal_happened, stopped_happened, worker_lost
 from ..base import Setting
+from .ahead import Ahead
 from .child import CUT_OFF
 from .errands import Errand, Errands
 from .forkserver import ForkServer
@@ -52,6 +53,8 @@ TERMINATE_SECONDS = 2.0
 """Between the exception that is raised in a job and SIGTERM; and between that and SIGKILL."""
 HURRIED_SECONDS = 0.4
 """The same when the runner stops, whose own grace is over by then, and for who asks twice."""
+STALE_SECONDS = 0.1
+"""How long a job that was claimed ahead may wait for a worker before it is given back."""
 UNEXPLAINED_SECONDS = 0.2
 """Until a worker that has closed its connection, but has not ended, is killed."""
 UNHEARD_SECONDS = 1.0
@@ -77,6 +80,7 @@ class WorkerPool:
         self._settings = settings
         self._random = random
         self._ended: Callable[[Run, Happened], None]
+        self._ahead: Ahead
         self._loop = asyncio.get_running_loop()
         self._supply = Supply(self._heard_from_server, self._server_ended, self._supplied)
         self._workers: dict[int, Worker] = {}
@@ -98,6 +102,7 @@ class WorkerPool:
     def serve(self, setting: Setting) -> None:
         """Say to whom the ends of runs are told."""
         self._ended = setting.ended
+        self._ahead = Ahead(self._settings.processes, setting.widen)
 
     # Opening
 
@@ -132,7 +137,7 @@ class WorkerPool:
                 self._retire(worker, "its modules were loaded anew")
         while self._warm < self._settings.processes_min:
             self._idle.append(self._make(fresh=False))
-        self._serve_waiting()
+        self.serve_waiting()
 
     def _take_warm(self) -> Worker:
         return self._idle.pop() if self._idle else self._make(fresh=False)
@@ -141,15 +146,36 @@ class WorkerPool:
         alone, self._alone = self._alone, None
         return alone or self._make(fresh=True)
 
-    def _serve_waiting(self) -> None:
-        waiting, self._waiting = self._waiting, deque()
-        for run, fresh in waiting:
-            self.start(run, fresh=fresh)
+    @property
+    def _has_room(self) -> bool:
+        """Whether one more warm worker may be busy, beside those whose job waits for another."""
+        busy = sum(not (w.fresh or run.lending) for run, w in self._of_run.items())
+        return busy < self._settings.processes
+
+    def serve_waiting(self) -> None:
+        """Start what waits for a worker, as far as there is room."""
+        if self._supply.server is None:
+            return
+        for _ in range(len(self._waiting)):
+            run, fresh = self._waiting.popleft()
+            if fresh or self._has_room:
+                self.start(run, fresh=fresh)
+            else:
+                self._waiting.append((run, fresh))
+
+    def _give_back(self, run: Run) -> None:
+        """A job that was claimed ahead of its worker waits too long: somebody else may run it."""
+        if self._supply.server is None or all(waiting is not run for waiting, _ in self._waiting):
+            return
+        self._waiting = deque(item for item in self._waiting if item[0] is not run)
+        self._ahead.stop()
+        self._ended(run, Released("no_worker"))
 
     def _not_supplied(self, error: WorkersFailed) -> None:
         """There is no other fork server: go on with the former, if there is one."""
         if self._supply.server is not None:
-            self._serve_waiting()
+            self.serve_waiting()
+            return
         while self._waiting:
             run, _ = self._waiting.popleft()
             self._ended(run, refusal_happened(run, error, "no_workers"))
@@ -158,8 +184,10 @@ class WorkerPool:
 
     def start(self, run: Run, *, fresh: bool) -> None:
         """Have a worker run it; ``fresh`` means one of its own."""
-        if self._supply.server is None:
+        if self._supply.server is None or not (fresh or self._has_room):
             self._waiting.append((run, fresh))
+            if self._supply.server is not None:
+                self._loop.call_later(STALE_SECONDS, self._give_back, run)
             return
         worker = self._take_alone() if fresh else self._take_warm()
         self._of_run[run] = worker
@@ -260,6 +288,10 @@ class WorkerPool:
             self._retire(worker, "more than needed")
         else:
             self._idle.append(worker)
+        if self._waiting:
+            self.serve_waiting()
+        if not worker.fresh:
+            self._ahead.took(worker.busy_seconds)
         self._ended(run, happened)
 
     def _too_old(self, worker: Worker) -> str | None:

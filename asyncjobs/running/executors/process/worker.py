@@ -26,6 +26,8 @@ class Worker:
     run: Run | None = None
     jobs = 0
     """Served until now."""
+    busy_seconds = 0.0
+    """How long its last job took."""
     rss = 0
     peak_rss = 0
     cpu_seconds = 0.0
@@ -78,6 +80,7 @@ class Worker:
     def begin(self, run: Run, log_level: int) -> None:
         """Have it run a job."""
         self.run = run
+        self._begun_at = time.monotonic()
         self.output.take()  # what it said between jobs is nobody's
         self.tell(Start(run.job, run.instance, run.task.memory_limit, log_level))
 
@@ -100,6 +103,7 @@ class Worker:
         self.run = None
         self.jobs += 1
         self.idle_since = time.monotonic()
+        self.busy_seconds = self.idle_since - self._begun_at
         self.cpu_seconds += usage.cpu_seconds
         self.rss = usage.rss
         self.peak_rss = max(self.peak_rss, usage.peak_rss)
