@@ -107,7 +107,7 @@ class JobHandle(Generic[R]):
         Returns:
             ``cancelled`` when it had not started; ``requested`` when it runs: a coroutine is
             cancelled now, a thread sees ``current_job().stop_requested`` and runs on until it
-            looks; ``finished`` when it was too late.
+            looks, a process is asked and then killed; ``finished`` when it was too late.
 
         Raises:
             UnknownJob: there is no such row.

@@ -54,7 +54,7 @@ async def test_many_short_jobs_run_no_more_at_once_than_there_are_processes(
 
 
 async def test_job_that_was_claimed_ahead_of_a_long_one_is_given_back_and_not_charged(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
     async with workers(tmp_path, processes=1) as runner:
         for handle in await runner.enqueue_many([w.mirror.job(Point(1, 1)) for _ in range(100)]):

@@ -16,6 +16,8 @@ from asyncjobs.locks import FileLock
 from .hosts import start_host
 from .support import gone, is_alive, pids_at
 
+pytestmark = pytest.mark.timed
+
 WITHIN_SECONDS = 2.0
 ENDLESS = ("wait_forever", "wait_forever_async", "refuse", "hold_the_gil", "wait_alone")
 

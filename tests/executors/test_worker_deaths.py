@@ -131,6 +131,7 @@ async def test_job_that_raises_system_exit_does_not_end_its_worker(tmp_path: Pat
         assert worker_pids(runner) == before
 
 
+@pytest.mark.timed
 async def test_fork_server_that_dies_is_replaced_and_only_running_jobs_crash(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -152,6 +153,7 @@ async def test_fork_server_that_dies_is_replaced_and_only_running_jobs_crash(
 # Timeout and cancel
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize("task", [w.wait_forever, w.wait_forever_async, w.wait_alone])
 async def test_timeout_raises_in_the_job_and_the_worker_lives_on(
     tmp_path: Path, task: object
@@ -165,6 +167,7 @@ async def test_timeout_raises_in_the_job_and_the_worker_lives_on(
             assert (await (await w.warm.enqueue("a")))[0] == pid
 
 
+@pytest.mark.timed
 @pytest.mark.usefixtures("_hurry")
 async def test_job_that_refuses_everything_is_killed_and_its_handle_resolves(
     tmp_path: Path,
@@ -179,6 +182,7 @@ async def test_job_that_refuses_everything_is_killed_and_its_handle_resolves(
         await the_pool_goes_on()
 
 
+@pytest.mark.timed
 @pytest.mark.usefixtures("_hurry")
 async def test_job_inside_a_c_call_that_holds_the_gil_is_ended_by_its_timeout(
     tmp_path: Path,
@@ -198,6 +202,7 @@ async def test_cancelled_job_hears_why_and_may_leave_by_itself(tmp_path: Path) -
         assert await handle == "left: user"
 
 
+@pytest.mark.timed
 @pytest.mark.usefixtures("_hurry")
 async def test_what_a_killed_job_has_started_is_killed_also_in_another_session(
     tmp_path: Path,
@@ -214,6 +219,7 @@ async def test_what_a_killed_job_has_started_is_killed_also_in_another_session(
             await asyncio.wait_for(handle.result(), 5)
 
 
+@pytest.mark.timed
 async def test_stop_of_the_runner_ends_what_refuses_and_gives_it_back(tmp_path: Path) -> None:
     async with workers(tmp_path) as runner:
         handle = await w.refuse.enqueue(str(tmp_path / "it"))
