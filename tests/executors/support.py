@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -64,10 +63,7 @@ def worker_pids(runner: Runner) -> list[int]:
     return [info.pid for info in runner.registry.workers() if info.pid is not None]
 
 
-def own_children() -> set[int]:
-    """The children of this process."""
-    return {
-        int(pid)
-        for path in Path(f"/proc/{os.getpid()}/task").glob("*/children")
-        for pid in path.read_text().split()
-    }
+def server_pid(runner: Runner) -> int:
+    """The fork server: the parent of every worker."""
+    stat = Path(f"/proc/{worker_pids(runner)[0]}/stat").read_text()
+    return int(stat.rpartition(")")[2].split()[1])

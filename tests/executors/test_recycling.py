@@ -14,7 +14,7 @@ from asyncjobs.running.executors.process import pool
 from tests.oracles.census import Census
 
 from . import worker_tasks as w
-from .support import gone, own_children, pids_at, worker_pids, workers
+from .support import gone, pids_at, server_pid, worker_pids, workers
 from .worker_tasks import Point
 
 MEGABYTE = 1024 * 1024
@@ -129,7 +129,7 @@ async def test_server_that_does_not_answer_is_replaced_and_the_stopped_job_ends(
     async with workers(tmp_path, processes=1) as runner:
         handle = await w.refuse.enqueue(str(tmp_path / "it"))
         (pid,) = await pids_at(tmp_path / "it")
-        (server,) = own_children()
+        server = server_pid(runner)
         os.kill(server, signal.SIGSTOP)
         await handle.cancel()
 
@@ -157,7 +157,7 @@ async def many_recycles(folder: Path, jobs: int) -> None:
         # As many as before, and each the other's successor.
         assert len(now.descriptors) <= len(before.descriptors) + 2
         assert now.children == before.children
-        (server,) = own_children()
+        server = server_pid(runner)
         left = Path(f"/proc/{server}/task/{server}/children").read_text().split()
         assert len(left) == len(runner.registry.workers())
 

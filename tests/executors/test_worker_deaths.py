@@ -13,7 +13,7 @@ from asyncjobs import JobCancelled, JobCrashed, JobFailed, JobTimedOut, Runner
 from asyncjobs.running.executors.process import pool
 
 from . import worker_tasks as w
-from .support import gone, own_children, pids_at, worker_pids, workers
+from .support import gone, pids_at, server_pid, worker_pids, workers
 from .worker_tasks import Point
 
 DEATHS = {
@@ -136,16 +136,16 @@ async def test_fork_server_that_dies_is_replaced_and_only_running_jobs_crash(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with workers(tmp_path, processes=2) as runner:
-        (server,) = own_children()
         running = await w.wait_forever.options(on_crash="fail").enqueue(str(tmp_path / "running"))
         (worker,) = await pids_at(tmp_path / "running")
+        server = server_pid(runner)
         os.kill(server, signal.SIGKILL)
 
         with pytest.raises(JobCrashed, match="along with its fork server"):
             await asyncio.wait_for(running.result(), 10)
         await gone(worker, within=2)
         await asyncio.wait_for(the_pool_goes_on(), 10)
-        assert own_children() != {server}
+        assert server_pid(runner) != server
         assert runner.healthy
     assert "another one is started" in caplog.text
 
