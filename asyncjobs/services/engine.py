@@ -103,13 +103,9 @@ class Engine:
         self.joiner = Joiner(self.store, self.resolver, self.committed_outside)
         self.dispatcher: Dispatcher
         self.workers = Workers(
-            settings.pool,
-            tasks=tasks,
-            resources=resources,
-            lease_seconds=settings.lease_seconds,
-            random=settings.random,
-            errand=errand,
-        )
+            settings.pool, tasks=tasks, resources=resources, random=settings.random,
+            lease_seconds=settings.lease_seconds, errand=errand,
+        )  # fmt: skip
         self.failure: BaseException | None = None
         self._tasks = tasks
         self._resources = ResourceSet(resources)
