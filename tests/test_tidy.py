@@ -51,7 +51,7 @@ FLOORS = {
 FILE_LINES_MAX = 500
 FUNCTION_LINES_MAX = 60
 # What is over the limit today, by its lines. These numbers may only fall, and the list only shrink.
-LONG_FILES: dict[str, int] = {"asyncjobs.runner": 504, "asyncjobs.services.dispatcher": 508}
+LONG_FILES: dict[str, int] = {}
 LONG_FUNCTIONS: dict[str, int] = {}
 
 VAGUE_NAMES = {"utils", "util", "common", "helpers", "helper", "manager", "misc", "base_utils"}

@@ -1,7 +1,6 @@
 """Claims jobs for free slots, runs them, and reports how they ended.
 
-A slot is room for one running job of an executor. Each is taken when a claim lands and given back
-when the job's code has returned; the outcome is on its way to disk by then.
+A slot is given back when the job's code has returned; the outcome is on its way to disk by then.
 """
 
 from __future__ import annotations
@@ -9,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import copy_context
 from random import Random
@@ -29,6 +27,7 @@ from ..store.base import Claim, ClaimResult
 from ..store.group_commit import GroupCommit
 from .completer import Completer
 from .doorbell import Doorbell
+from .slots import Slots
 from .tally import Tally
 
 INTERRUPTS_MAX = 5
@@ -77,7 +76,7 @@ class Dispatcher:
         self.on_last_return: Callable[[], None] | None = None
         """Called when the last of the runs has returned that a stop had to leave behind."""
         self._tasks = tasks
-        self._room = dict(slots)
+        self._slots = Slots(slots, look=commit.look, wake=self.wake)
         self._queues = queues
         self._commit = commit
         self._mailboxes = mailboxes
@@ -92,17 +91,8 @@ class Dispatcher:
         """Runs without an outcome on disk, by the job's seq."""
         self._leftovers: set[Run] = set()
         """Runs that were given up but have not returned. Their jobs may have newer runs."""
-        self._resuming: dict[str, deque[asyncio.Future[None]]] = {name: deque() for name in slots}
         self._due = True
         """Due jobs may be waiting that no claim of ours has seen."""
-        self._waiting: frozenset[str] = frozenset()
-        self._asked: Mapping[str, int] = {}
-        """Room that the claim being written may fill; nobody else may take it meanwhile."""
-        self._on_probation: set[Run] = set()
-        """Runs that one more crash would end: one at a time, but for those that wait for a job."""
-        self._off_probation: deque[asyncio.Future[None]] = deque()
-        """Such runs that have got what they waited for, and wait to be the only one again."""
-        self._probation_asked = False
         self._timer: asyncio.TimerHandle | None = None
         self._grace: asyncio.Future[None] | None = None
         self._hurried = False
@@ -128,23 +118,22 @@ class Dispatcher:
         if self.draining:
             return None
         self._due = bool(self._known) and (self._due or new_jobs)
-        if not (self._due or any(self._room[name] > 0 for name in self._waiting)):
+        slots = self._slots
+        if not (self._due or slots.wanted):
             return None
-        room = {name: min(free, FLUSH_ROWS_MAX) for name, free in self._room.items() if free > 0}
+        room = {name: min(free, FLUSH_ROWS_MAX) for name, free in slots.room.items() if free > 0}
         if not room:
             return None
         self._due = False
-        self._asked = room
-        self._probation_asked = not (self._on_probation or self._off_probation)
+        slots.ask(room)
         return Claim(
-            self.instance, self._known, room, self._queues, self._unseen, self._probation_asked
+            self.instance, self._known, room, self._queues, self._unseen, slots.probation_asked
         )
 
     def claimed(self, result: ClaimResult) -> None:
         """Run what was claimed, and remember when to look again."""
-        self._asked = {}
-        self._probation_asked = False
-        self._waiting, self._unseen = result.waiting, result.resume
+        self._slots.answered()
+        self._slots.waiting, self._unseen = result.waiting, result.resume
         if result.waiting or result.parked or result.left:
             self._bell.tell_jobs()
         for name, jobs in result.parked.items():
@@ -161,9 +150,7 @@ class Dispatcher:
                 run.ended = True  # else it counts as code of ours that does not stop
                 self._report(run, Released("shutdown"))
                 continue
-            self._room[task.executor] -= 1
-            if job.crashes and job.on_probation:
-                self._on_probation.add(run)
+            self._slots.take(run)
             if run.timeout is not None:
                 run.timer = self._loop.call_later(run.timeout, self._time_out, run)
             self._executors[task.executor].start(run)
@@ -175,18 +162,17 @@ class Dispatcher:
             seconds = self._clock.seconds_until(result.next_run_at)
             if seconds is not None:
                 self._timer = self._loop.call_later(seconds, self.wake)
-        if any(self._room[name] > 0 for name in result.waiting):
+        if self._slots.wanted:
             self._commit.look()
-        self._resume()
+        self._slots.resume()
         self._check_quiet()
 
     def missed(self) -> None:
         """Jobs were written that no claim has looked for, or a claim was not written."""
         self._due = True
-        self._asked = {}
-        self._probation_asked = False
+        self._slots.answered()
         self._bell.tell_jobs()
-        self._resume()
+        self._slots.resume()
         self._check_quiet()
 
     # Ending
@@ -203,12 +189,12 @@ class Dispatcher:
             self._report(run, happened)
         run.ended = True
         if run.job.crashes:  # nobody else is on probation
-            self._leave_probation(run)
+            self._slots.leave_probation(run)
         # The task's context holds the run: a circle, which would leave eight objects a job to the
         # garbage collector, and the collector with a tenth of the time.
         run.asyncio_task = None
         if not run.lending:
-            self._release_slot(run.task.executor)
+            self._slots.release(run.task.executor)
 
     def _report(self, run: Run, happened: Happened) -> None:
         job = run.job
@@ -252,7 +238,7 @@ class Dispatcher:
             elif transition.run_at is not None and transition.run_at <= self._clock.now():
                 if self.draining:
                     self._bell.tell_jobs()
-                if not self._asked:  # a claim in the same transaction has seen it
+                if not self._slots.asked:  # a claim in the same transaction has seen it
                     self.wake()
             else:
                 self._wake_at(transition.run_at)
@@ -332,7 +318,7 @@ class Dispatcher:
         self._report(run, happened)
         run.given_up = True
         self._leftovers.add(run)
-        self._resume()
+        self._slots.resume()
 
     def _supersede(self, seq: int) -> None:
         """Give up a run whose job starts anew: ``complete_in`` ended it, somebody retried it."""
@@ -350,99 +336,13 @@ class Dispatcher:
 
     # Slots
 
-    def _release_slot(self, executor: str) -> None:
-        self._room[executor] += 1
-        if self._resuming[executor]:
-            self._resume()
-        if executor in self._waiting and self._room[executor] > 0:
-            self._commit.look()
-
     def widen(self, executor: str, slots: int) -> None:
         """Claim for so many slots more, or fewer."""
-        self._room[executor] += slots
-        self._commit.look()
-
-    def _resume(self) -> None:
-        """Give free slots back to jobs that lent theirs, before anything is claimed for them."""
-        for executor, resuming in self._resuming.items():
-            while resuming and self._free(executor):
-                waiter = resuming.popleft()
-                if not waiter.done():
-                    self._room[executor] -= 1
-                    waiter.set_result(None)
-
-        while self._off_probation and not self._probation_taken:
-            waiter = self._off_probation.popleft()
-            if not waiter.done():
-                waiter.set_result(None)
-                break
-
-    def _leave_probation(self, run: Run) -> None:
-        if run in self._on_probation:
-            self._on_probation.discard(run)
-            self._resume()
-            self.wake()
-
-    @property
-    def _probation_taken(self) -> bool:
-        # Not by a thread that was given up: it may never return.
-        return self._probation_asked or any(not run.given_up for run in self._on_probation)
-
-    async def _enter_probation(self, run: Run) -> None:
-        try:
-            while self._probation_taken:
-                waiter: asyncio.Future[None] = self._loop.create_future()
-                self._off_probation.append(waiter)
-                await waiter
-        except BaseException:
-            self._room[run.task.executor] -= 1  # its end gives one back
-            raise
-        finally:
-            if not run.ended:
-                self._on_probation.add(run)
-
-    def _free(self, executor: str) -> bool:
-        return self._room[executor] > self._asked.get(executor, 0)
+        self._slots.widen(executor, slots)
 
     async def wait_lending_slot(self, run: Run, box: Mailbox) -> Outcome:
         """Wait for another job; meanwhile this one's slot is free, perhaps for that very job."""
-        if run.ended:  # in an asyncio task that the job has left behind
-            return await box
-        run.lending += 1
-        if run.lending == 1:
-            self._leave_probation(run)  # or a child that crashed along with it would never start
-            self._release_slot(run.task.executor)
-            self._executors[run.task.executor].lent()
-            self._commit.look()
-        try:
-            outcome = await box
-        except BaseException:
-            # The job ends without waiting for a slot, yet its end gives one back.
-            run.lending -= 1
-            if run.lending == 0 and not run.ended:
-                self._room[run.task.executor] -= 1
-                if run.job.on_probation:
-                    self._on_probation.add(run)
-            raise
-        run.lending -= 1
-        if run.lending == 0 and not run.ended:
-            if run.job.on_probation:
-                await self._enter_probation(run)
-            await self._take_slot_back(run.task.executor)
-        return outcome
-
-    async def _take_slot_back(self, executor: str) -> None:
-        if self._free(executor):
-            self._room[executor] -= 1
-            return
-        waiter: asyncio.Future[None] = self._loop.create_future()
-        self._resuming[executor].append(waiter)
-        try:
-            await waiter
-        except asyncio.CancelledError:
-            if waiter.cancelled():
-                self._room[executor] -= 1
-            raise
+        return await self._slots.wait_lending(run, box, self._executors[run.task.executor].lent)
 
     # The whole
 
@@ -452,12 +352,12 @@ class Dispatcher:
 
     async def quiet(self) -> None:
         """Return once nothing runs and everything is written."""
-        while self._runs or self._asked:
+        while self._runs or self._slots.asked:
             self._quiet.clear()
             await self._quiet.wait()
 
     def _check_quiet(self) -> None:
-        if not (self._runs or self._asked):
+        if not (self._runs or self._slots.asked):
             self._quiet.set()
 
     @property
@@ -503,6 +403,6 @@ class Dispatcher:
             self._grace.cancel()
 
     async def _quiet_within(self, seconds: float) -> None:
-        if self._runs or self._asked:
+        if self._runs or self._slots.asked:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.quiet(), seconds)

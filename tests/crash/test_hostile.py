@@ -233,7 +233,7 @@ async def test_parents_and_children_that_crashed_together_run_to_their_end(tmp_p
         async with runner:
             results = [await runner.handle(handle.id) for handle in handles]
             assert results == [0, 1, 2, 3]
-            rooms = runner.engine().dispatcher._room
+            rooms = runner.engine().dispatcher._slots.room
             await run_until_idle(runner)
             assert rooms["coroutine"] == 2
 
