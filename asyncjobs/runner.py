@@ -29,7 +29,6 @@ from .rules.limits import (
     BULK_MAX,
     CONCURRENCY_MAX,
     check_choice,
-    check_clock,
     check_flag,
     check_integer,
     check_queues,

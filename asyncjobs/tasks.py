@@ -18,11 +18,10 @@ from .errors import InvalidOption, TaskExists, UnknownTask
 from .records import NewJob
 from .rules.codec import TaskCodec
 from .rules.limits import (
-    CRASHES_MAX,
     KEY_MAX,
     check_choice,
+    check_crashes,
     check_flag,
-    check_integer,
     check_memory_limit,
     check_meta,
     check_priority,
@@ -105,7 +104,7 @@ class Task(Generic[P, R]):
         self._options = _JobOptions(
             queue=check_text(queue, "queue"),
             priority=check_priority(priority),
-            max_crashes=_check_crashes(on_crash, max_crashes),
+            max_crashes=check_crashes(on_crash, max_crashes),
         )
         self._runners: list[Runner] = []
         self._started: list[Runner] = []
@@ -193,7 +192,7 @@ class Task(Generic[P, R]):
         own = self._options
         crashes = own.max_crashes
         if on_crash is not None or max_crashes is not None:
-            crashes = _check_crashes("retry" if on_crash is None else on_crash, max_crashes)
+            crashes = check_crashes("retry" if on_crash is None else on_crash, max_crashes)
         return TaskOptions(
             self,
             _JobOptions(
@@ -480,17 +479,6 @@ def _check_timeout(timeout: float | timedelta) -> float:
     if seconds == 0:
         raise InvalidOption("timeout=0 would end every attempt at once; leave it out for none")
     return seconds
-
-
-def _check_crashes(on_crash: str, max_crashes: int | None) -> int:
-    check_choice(on_crash, "on_crash", ("retry", "fail"))
-    if on_crash == "fail":
-        if max_crashes not in (None, 1):
-            raise InvalidOption(f"on_crash='fail' and max_crashes={max_crashes} contradict")
-        return 1
-    if max_crashes is None:
-        return 3
-    return check_integer(max_crashes, "max_crashes", least=1, most=CRASHES_MAX)
 
 
 def _stored_options(timeout: float | timedelta | None, retry: object) -> str | None:

@@ -46,7 +46,7 @@ asyncio.run(drive())
 
 
 def program_of(block: str) -> str:
-    return block if block.endswith("\n\n\nasyncio.run(main())\n") else block + RUN_APP
+    return block if block.endswith("asyncio.run(main())\n") else block + RUN_APP
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))

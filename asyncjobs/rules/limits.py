@@ -7,11 +7,10 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from random import Random
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 
-from ..clock import Clock
 from ..errors import InvalidOption
 
 # Bytes of JSON, or of UTF-8.
@@ -122,25 +121,23 @@ def check_memory_limit(limit: object, executor: str) -> int | None:
     return check_integer(limit, "memory_limit", least=MEMORY_LIMIT_MIN, most=MEMORY_LIMIT_MAX)
 
 
+def check_crashes(on_crash: str, max_crashes: int | None) -> int:
+    """Crashes after which a job fails, from what both options say."""
+    check_choice(on_crash, "on_crash", ("retry", "fail"))
+    if on_crash == "fail":
+        if max_crashes not in (None, 1):
+            raise InvalidOption(f"on_crash='fail' and max_crashes={max_crashes} contradict")
+        return 1
+    if max_crashes is None:
+        return 3
+    return check_integer(max_crashes, "max_crashes", least=1, most=CRASHES_MAX)
+
+
 def check_callable(value: object, option: str) -> Callable[..., Any]:
     """Something that can be called."""
     if not callable(value):
         raise InvalidOption(f"{option} must be callable, got {type(value).__name__}")
     return value
-
-
-def check_clock(clock: object) -> Clock:
-    """Something with the methods of a clock."""
-    for method in ("now", "seconds_until", "on_move"):
-        check_callable(getattr(clock, method, None), f"clock's {method}()")
-    return cast("Clock", clock)
-
-
-def check_random(random: object) -> Random:
-    """A ``random.Random``."""
-    if not isinstance(random, Random):
-        raise InvalidOption(f"random must be a random.Random, got {type(random).__name__}")
-    return random
 
 
 def check_tags(value: object) -> tuple[str, ...]:

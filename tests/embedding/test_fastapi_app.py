@@ -25,7 +25,7 @@ REJECTED_EVERY = 5
 PROBES = 150
 PROBE_SECONDS = 0.02
 HEALTH_P99_SECONDS = 0.05
-ROUNDS = 3
+ROUNDS = 6
 """How often the response times are measured until they are good."""
 
 

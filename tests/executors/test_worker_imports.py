@@ -109,7 +109,7 @@ def test_script_without_a_main_guard_gets_one_clear_error(tmp_path: Path) -> Non
     assert done.returncode == 1
     assert done.stdout == ""
     last = done.stderr.splitlines()[-1]
-    assert last.startswith("asyncjobs.errors.WorkersFailed: module '__main__ (")
+    assert last.startswith("asyncjobs.WorkersFailed: module '__main__ (")
     assert "put what starts the program under if __name__ == '__main__':" in last
     assert done.stderr.count("WorkersFailed") == 1
 
