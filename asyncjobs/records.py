@@ -107,16 +107,18 @@ class ErrorRecord(Struct, frozen=True, gc=False):
 
 
 class RunUsage(Struct, frozen=True, gc=False):
-    """What one run in a worker has used, and what it wrote to its standard streams."""
+    """What one run has used, and what it wrote to its standard streams, where that can be told."""
 
-    cpu_seconds: float
-    peak_rss: int
+    cpu_seconds: float | None = None
+    peak_rss: int | None = None
     """Bytes."""
-    output: str
+    output: str = ""
     """The last 64 KiB."""
+    loop_blocks: int = 0
+    """How often it was seen holding the event loop for too long."""
 
     def __repr__(self) -> str:
-        return f"<RunUsage {self.cpu_seconds:.3f} CPU seconds, {self.peak_rss} bytes>"
+        return f"<RunUsage {self.cpu_seconds} CPU seconds, {self.peak_rss} bytes>"
 
 
 class Transition(Struct, frozen=True, gc=False):
@@ -184,6 +186,8 @@ class Attempt(Struct, frozen=True, kw_only=True):
     """Bytes."""
     output: str = ""
     """What it wrote to its standard output and error: the last 64 KiB."""
+    loop_blocks: int = 0
+    """How often it held the event loop for longer than ``loop_block_seconds``."""
 
 
 class WorkerInfo(Struct, frozen=True, kw_only=True):
@@ -361,7 +365,7 @@ def tags_from_json(tags: str | None) -> tuple[str, ...]:
     return () if tags is None else msgspec.json.decode(tags, type=tuple[str, ...])
 
 
-def in_one_line(text: str) -> str:
-    """Users' text for a log record or a message: escaped, at most :data:`SUMMARY_MAX` long."""
+def in_one_line(text: str, most: int = SUMMARY_MAX) -> str:
+    """Users' text for a log record or a message: escaped, at most ``most`` characters long."""
     line = text.encode("unicode_escape", "backslashreplace").decode("ascii")
-    return line if len(line) <= SUMMARY_MAX else line[: SUMMARY_MAX - 1] + "…"
+    return line if len(line) <= most else line[: most - 1] + "…"

@@ -85,6 +85,8 @@ class Runner(TaskRegistrar):
             in seconds or as timedelta; 7, 30 and 7 days.
         keep_journal: how long the journal of events stays, at least as long as its jobs.
         lease_seconds: a process that is stopped (not dead) for longer is taken for dead; from 0.1.
+        loop_block_seconds: a coroutine job that holds the event loop for longer is named in the
+            log, with the place where it was; from 0.01.
         state: anything; jobs find it as ``current_job().state``.
         clock, random: for tests.
 
@@ -113,6 +115,7 @@ class Runner(TaskRegistrar):
         keep_cancelled: float | timedelta = 7 * DAY,
         keep_journal: float | timedelta = 7 * DAY,
         lease_seconds: float = LEASE_SECONDS,
+        loop_block_seconds: float = 0.25,
         state: Any = None,
         clock: Clock | None = None,
         random: Random | None = None,
@@ -133,6 +136,7 @@ class Runner(TaskRegistrar):
             queues=check_queues(queues),
             grace_seconds=to_seconds(grace, "grace"),
             lease_seconds=to_seconds(lease_seconds, "lease_seconds", at_least=0.1),
+            loop_block_seconds=to_seconds(loop_block_seconds, "loop_block_seconds", at_least=0.01),
             keep_seconds={
                 "completed": to_seconds(keep_completed, "keep_completed"),
                 "failed": to_seconds(keep_failed, "keep_failed"),

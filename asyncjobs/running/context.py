@@ -93,7 +93,7 @@ class Run(msgspec.Struct, eq=False):
     cause: BaseException | None = None
     """What it raised."""
     usage: RunUsage | None = None
-    """What it has used, where that can be told: in a worker."""
+    """What it has used, where that can be told: in a worker, or when it held the event loop."""
 
     @classmethod
     def of(cls, job: Claimed, task: RunnableTask, host: Any) -> Run:

@@ -65,11 +65,13 @@ class Dispatcher:
         clock: Clock,
         random: Random,
         state: Any,
+        loop_block_seconds: float,
     ) -> None:
         self.instance = instance
         self.state = state
         self.completer = completer
         self.random = random
+        self.loop_block_seconds = loop_block_seconds
         self.tally = Tally()
         self.draining = False
         self.stopped = False
@@ -359,6 +361,11 @@ class Dispatcher:
     def _check_quiet(self) -> None:
         if not (self._runs or self._slots.asked):
             self._quiet.set()
+
+    @property
+    def busy(self) -> bool:
+        """Something runs."""
+        return bool(self._runs)
 
     @property
     def idle(self) -> bool:

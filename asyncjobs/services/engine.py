@@ -67,6 +67,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     queues: tuple[str, ...] | None
     grace_seconds: float
     lease_seconds: float
+    loop_block_seconds: float
     keep_seconds: Mapping[str, float]
     keep_journal_seconds: float
     clock: Clock
@@ -229,6 +230,7 @@ class Engine:
             clock=settings.clock,
             random=settings.random,
             state=settings.state,
+            loop_block_seconds=settings.loop_block_seconds,
         )
 
     async def _serve(self) -> None:

@@ -41,11 +41,18 @@ class Setting(Protocol):
     """What executors share."""
 
     random: Random
+    loop_block_seconds: float
+    """A coroutine job that holds the event loop for longer is named in the log."""
     context: Context
     """In which the runner was started; each job runs in a fresh copy of it."""
 
     def widen(self, executor: str, slots: int) -> None:
         """Claim for so many slots more, or fewer."""
+        ...
+
+    @property
+    def busy(self) -> bool:
+        """Whether jobs run."""
         ...
 
     def ended(self, run: Run, happened: Happened) -> None:

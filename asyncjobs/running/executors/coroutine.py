@@ -8,6 +8,7 @@ from ...errors import InvalidArguments
 from ..context import Run, current_run
 from ..ending import exception_happened, refusal_happened
 from .base import Setting, value_happened
+from .watchdog import Watchdog
 
 
 class CoroutineExecutor:
@@ -19,9 +20,14 @@ class CoroutineExecutor:
     def __init__(self, setting: Setting) -> None:
         self._setting = setting
         self._loop = asyncio.get_running_loop()
+        self._watchdog = Watchdog(
+            setting.loop_block_seconds, lambda: setting.busy, self._execute.__code__
+        )
 
     def start(self, run: Run) -> None:
         """Start the job's asyncio task. The run holds it, so that it cannot be collected."""
+        if not self._watchdog.awake:
+            self._watchdog.wake()
         # Not ``loop.create_task``: it would make up a name first, which costs a fifth of the task.
         run.asyncio_task = asyncio.Task(
             self._execute(run),
@@ -39,7 +45,8 @@ class CoroutineExecutor:
         """Nothing is bounded here."""
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """End the watchdog."""
+        self._watchdog.stop()
 
     async def _execute(self, run: Run) -> None:
         current_run.set(run)

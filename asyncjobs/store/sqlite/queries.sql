@@ -190,7 +190,8 @@ DELETE FROM asyncjobs_attempts WHERE seq = ?1 AND claim <= (
 );
 
 -- insert_usage: what runs in workers have used.
-INSERT OR REPLACE INTO asyncjobs_usage (seq, claim, cpu_seconds, peak_rss, output) VALUES {rows:5};
+INSERT OR REPLACE INTO asyncjobs_usage
+  (seq, claim, cpu_seconds, peak_rss, output, loop_blocks) VALUES {rows:6};
 
 -- trim_usage: keeps the newest rows of one job, as of its history.
 DELETE FROM asyncjobs_usage WHERE seq = ? AND claim <= ?;
@@ -396,13 +397,14 @@ VACUUM INTO ?;
 
 -- own_attempt: the run that the job's own row tells.
 SELECT j.attempt, j.claim, j.state, j.reason, j.instance, j.started_at, j.finished_at,
-       u.cpu_seconds, u.peak_rss, ifnull(u.output, '')
+       u.cpu_seconds, u.peak_rss, ifnull(u.output, ''), ifnull(u.loop_blocks, 0)
 FROM asyncjobs_jobs AS j LEFT JOIN asyncjobs_usage AS u ON u.seq = j.seq AND u.claim = j.claim
 WHERE j.id = ? AND j.started_at IS NOT NULL AND j.state IN ('running', 'completed', 'cancelled');
 
 -- attempts: a job's recorded history, oldest first.
 SELECT a.attempt, a.claim, a.event, a.reason, a.instance, a.started_at, a.finished_at,
-       u.cpu_seconds, u.peak_rss, ifnull(u.output, ''), a.error_type, a.error_message, a.traceback
+       u.cpu_seconds, u.peak_rss, ifnull(u.output, ''), ifnull(u.loop_blocks, 0),
+       a.error_type, a.error_message, a.traceback
 FROM asyncjobs_attempts AS a JOIN asyncjobs_jobs AS j ON j.seq = a.seq
 LEFT JOIN asyncjobs_usage AS u ON u.seq = a.seq AND u.claim = a.claim
 WHERE j.id = ? ORDER BY a.claim;

@@ -67,14 +67,15 @@ def attempts(connection: sqlite3.Connection, job_id: str) -> list[Attempt]:
             cpu_seconds=row[7],
             peak_rss=row[8],
             output=row[9],
-            error=ErrorRecord(*row[10:]),
+            loop_blocks=row[10],
+            error=ErrorRecord(*row[11:]),
         )
         for row in connection.execute(STATEMENTS["attempts"], (job_id,))
     ]
     own = connection.execute(STATEMENTS["own_attempt"], (job_id,)).fetchone()
     if own is not None and all(run.claim != own[1] for run in runs):
         number, claim, state, reason, instance, started_at, finished_at, *used = own
-        cpu_seconds, peak_rss, output = used
+        cpu_seconds, peak_rss, output, loop_blocks = used
         event = None if state == State.RUNNING else Event(state)
         runs.append(
             Attempt(
@@ -88,6 +89,7 @@ def attempts(connection: sqlite3.Connection, job_id: str) -> list[Attempt]:
                 cpu_seconds=cpu_seconds,
                 peak_rss=peak_rss,
                 output=output,
+                loop_blocks=loop_blocks,
             )
         )
     return runs

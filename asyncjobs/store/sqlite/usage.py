@@ -1,4 +1,4 @@
-"""What runs in workers have used, in a table aside."""
+"""What runs have used, where that can be told, in a table aside."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from .transaction import Transaction
 
 
 def note_usage(tx: Transaction, transitions: Sequence[Transition]) -> None:
-    """Keep what runs in workers have used; others have nothing to say."""
+    """Keep what runs have used; most have nothing to say."""
     values: list[Any] = []
     for t in transitions:
         usage = t.usage
         if usage is not None:
-            values += (t.seq, t.claim, usage.cpu_seconds, usage.peak_rss, usage.output)
+            values += (t.seq, t.claim, usage.cpu_seconds, usage.peak_rss, usage.output,
+                       usage.loop_blocks)  # fmt: skip
             if t.claim > ATTEMPT_ROWS_MAX:
                 tx.fetch("trim_usage", t.seq, t.claim - ATTEMPT_ROWS_MAX)
     tx.write_rows("insert_usage", values)
