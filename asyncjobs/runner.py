@@ -85,8 +85,7 @@ class Runner(TaskRegistrar):
             in seconds or as timedelta; 7, 30 and 7 days.
         keep_journal: how long the journal of events stays, at least as long as its jobs.
         lease_seconds: a process that is stopped (not dead) for longer is taken for dead; from 0.1.
-        loop_block_seconds: a coroutine job that holds the event loop for longer is named in the
-            log, with the place where it was; from 0.01.
+        loop_block_seconds: a coroutine job that holds the loop for longer is logged; from 0.01.
         state: anything; jobs find it as ``current_job().state``.
         clock, random: for tests.
 
