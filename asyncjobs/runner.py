@@ -41,9 +41,10 @@ from .running.catalogue import check_not_importing
 from .running.executors.process.settings import pool_settings
 from .running.mailbox import Mailbox
 from .running.resources import Resource
-from .services.engine import Engine, Settings
+from .services.engine import Engine
 from .services.instance import LEASE_SECONDS
 from .services.resolver import GONE
+from .services.settings import Settings
 from .services.tally import Tally
 from .tasks import Task, TaskRegistrar, Tasks
 
@@ -81,8 +82,7 @@ class Runner(TaskRegistrar):
             ``normal``: it survives a crash of the process, not always one of the machine.
         shared: put the tables into a database that has others.
         grace: seconds or timedelta that running jobs get to finish when the runner stops; from 0.
-        keep_completed, keep_failed, keep_cancelled: how long finished jobs stay in the registry,
-            in seconds or as timedelta; 7, 30 and 7 days.
+        keep_completed, keep_failed, keep_cancelled: how long finished jobs stay: 7, 30, 7 days.
         keep_journal: how long the journal of events stays, at least as long as its jobs.
         lease_seconds: a process that is stopped (not dead) for longer is taken for dead; from 0.1.
         loop_block_seconds: a coroutine job that holds the loop for longer is logged; from 0.01.
@@ -364,9 +364,7 @@ class Runner(TaskRegistrar):
         Inside the block this process enqueues, awaits and queries; other processes on the same
         file run the jobs. It rescues nobody, prunes nothing and sets up no resources.
 
-        Raises:
-            RunnerAlreadyStarted, StoreUnavailable, InvalidOption: as :meth:`start`.
-            RunnerFailed: as :meth:`stop`.
+        Raises as :meth:`start` and :meth:`stop` do.
         """
         await self._start(client=True)
         try:

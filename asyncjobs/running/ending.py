@@ -87,6 +87,30 @@ def log_error(run: Run, error: ErrorRecord, event: Event) -> None:
     )  # fmt: skip
 
 
+def log_late(run: Run) -> None:
+    """A value that comes after the outcome was decided."""
+    log.warning(
+        "job %s of task %r returned after its outcome was decided; its value is refused",
+        run.job.id, run.job.task,
+    )  # fmt: skip
+
+
+def log_unstoppable(run: Run) -> None:
+    """Code that was told to stop, again and again."""
+    log.error(
+        "job %s of task %r does not stop (%s); it runs on",
+        run.job.id, run.task.name, run.stop_reason,
+    )  # fmt: skip
+
+
+def log_stubborn(run: Run) -> None:
+    """Code that a stopping runner has to leave behind."""
+    log.error(
+        "job %s of task %r did not stop within its grace; it runs on, and is given back to the "
+        "queue once this process has ended", run.job.id, run.job.task,
+    )  # fmt: skip
+
+
 def _signal_happened(run: Run, signal: JobSignal) -> Happened:
     match signal:
         case Snooze():

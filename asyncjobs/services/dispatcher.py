@@ -19,7 +19,14 @@ from ..records import Outcome, Transition
 from ..rules.limits import FLUSH_ROWS_MAX
 from ..rules.outcome import Happened, Released, cancelled_instead, decide
 from ..running.context import Run, RunnableTask
-from ..running.ending import log_error, refusal_happened, timeout_happened
+from ..running.ending import (
+    log_error,
+    log_late,
+    log_stubborn,
+    log_unstoppable,
+    refusal_happened,
+    timeout_happened,
+)
 from ..running.executors.base import Executor, Setting
 from ..running.mailbox import Mailbox, Mailboxes
 from ..states import FINISHED, Event, State
@@ -209,10 +216,7 @@ class Dispatcher:
 
     def _ended_late(self, run: Run) -> None:
         self.tally.late_values += 1
-        log.warning(
-            "job %s of task %r returned after its outcome was decided; its value is refused",
-            run.job.id, run.job.task,
-        )  # fmt: skip
+        log_late(run)
         run.cause = None
         self._leftovers.discard(run)
         if self.on_last_return is not None and not self._leftovers:
@@ -304,8 +308,7 @@ class Dispatcher:
             self._give_up(run, timeout_happened(run, self.random))
             return
         if tries >= INTERRUPTS_MAX:
-            log.error("job %s of task %r does not stop (%s); it runs on",
-                      run.job.id, run.task.name, run.stop_reason)  # fmt: skip
+            log_unstoppable(run)
             return
         self._executors[run.task.executor].interrupt(run)
         run.reminder = self._loop.call_later(
@@ -394,10 +397,7 @@ class Dispatcher:
         for run in stubborn:
             run.given_up = True
             self._leftovers.add(run)
-            log.error(
-                "job %s of task %r did not stop within its grace; it runs on, and is given back "
-                "to the queue once this process has ended", run.job.id, run.job.task,
-            )  # fmt: skip
+            log_stubborn(run)
         for executor in self._executors.values():
             await executor.close()
         self.stopped = True

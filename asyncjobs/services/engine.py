@@ -12,13 +12,10 @@ import logging
 import os
 import socket
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from random import Random
 from typing import Any
 
 import anyio
-from msgspec import Struct
 
-from ..clock import Clock
 from ..errors import (
     AsyncJobsError,
     RunnerClosed,
@@ -30,7 +27,6 @@ from ..errors import (
 from ..records import Accepted, NewJob, Outcome
 from ..running.context import Run, RunnableTask
 from ..running.executors.process.errands import Errand
-from ..running.executors.process.settings import PoolSettings
 from ..running.mailbox import Mailboxes
 from ..running.resources import Resource, ResourceSet
 from ..store.base import Join, Leave
@@ -45,6 +41,7 @@ from .joiner import Joiner
 from .pruner import Pruner
 from .rescuer import Rescuer
 from .resolver import Resolver
+from .settings import Settings
 from .workers import Workers
 
 TICK_SECONDS = 1.0
@@ -54,26 +51,6 @@ CLOSE_SECONDS = 0.5
 CLOCK_STEP_SECONDS = 0.5
 
 log = logging.getLogger("asyncjobs")
-
-
-class Settings(Struct, frozen=True, kw_only=True):
-    """What a runner was configured with, checked."""
-
-    path: str
-    durability: str
-    shared: bool
-    concurrency: int
-    threads: int
-    queues: tuple[str, ...] | None
-    grace_seconds: float
-    lease_seconds: float
-    loop_block_seconds: float
-    keep_seconds: Mapping[str, float]
-    keep_journal_seconds: float
-    clock: Clock
-    random: Random
-    state: Any
-    pool: PoolSettings
 
 
 class Engine:
