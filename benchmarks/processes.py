@@ -80,8 +80,8 @@ async def drained(folder: Path, count: int, jobs: int, task: str) -> float:
         runner = member(str(path))
         some.go()
         async with runner.client() as client:
-            began = time.perf_counter()
             await client.enqueue_many([runner.tasks[task].job() for _ in range(jobs)])
+            began = time.perf_counter()  # none can have started before its commit
             # Awaiting the handles would load the client as much as a runner.
             while await client.registry.count(state="completed") < jobs:  # noqa: ASYNC110
                 await asyncio.sleep(LOOK_SECONDS)
