@@ -32,7 +32,7 @@ from .rules.limits import (
 from .rules.retry import Retry, RetryPolicy, check_retry, retry_to_builtins
 from .running.catalogue import calling_module, made
 from .running.context import current_run
-from .running.executors.process.setup import MAIN
+from .running.executors.process.settings import MAIN
 from .running.resources import Resource, ResourceRegistrar
 
 if TYPE_CHECKING:

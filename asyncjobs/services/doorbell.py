@@ -13,7 +13,6 @@ import errno
 import logging
 import os
 import socket
-import tempfile
 from collections.abc import Callable, Mapping
 
 import msgspec
@@ -70,7 +69,7 @@ class Doorbell:
         """
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.setblocking(False)
-        for place in (folder, tempfile.gettempdir()):
+        for place in (folder, os.environ.get("TMPDIR", "/tmp")):  # noqa: S108 - a name at random
             address = os.path.join(place, f"{PREFIX}{instance}{SUFFIX}")
             # A file system without sockets, or a path that is too long for one.
             with contextlib.suppress(OSError):

@@ -12,7 +12,7 @@ import logging
 import os
 import socket
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
@@ -26,7 +26,6 @@ from ..errors import (
 )
 from ..records import Accepted, NewJob, Outcome
 from ..running.context import Run, RunnableTask
-from ..running.executors.process.errands import Errand
 from ..running.mailbox import Mailboxes
 from ..running.resources import Resource, ResourceSet
 from ..store.base import Join, Leave
@@ -43,6 +42,9 @@ from .rescuer import Rescuer
 from .resolver import Resolver
 from .settings import Settings
 from .workers import Workers
+
+if TYPE_CHECKING:
+    from ..running.executors.process.errands import Errand
 
 TICK_SECONDS = 1.0
 PRUNE_SECONDS = 60.0

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..running.context import RunnableTask
 from ..running.executors.base import Executor, Setting
 from ..running.executors.coroutine import CoroutineExecutor
-from ..running.executors.process.errands import Errand
-from ..running.executors.process.executors import IsolatedExecutor, ProcessExecutor
-from ..running.executors.process.pool import WorkerPool
-from ..running.executors.process.settings import PoolSettings
-from ..running.executors.process.setup import EXECUTORS, setup_for
-from ..running.executors.process.wire import Setup
+from ..running.executors.process.settings import EXECUTORS, PoolSettings
 from ..running.executors.thread import ThreadExecutor
 from ..running.resources import Resource
+
+# What only a started runner needs is imported by the functions that need it: it would double what
+# ``from asyncjobs import Runner`` costs.
+if TYPE_CHECKING:
+    from ..running.executors.process.errands import Errand
+    from ..running.executors.process.wire import Setup
 
 
 class Workers:
@@ -32,6 +33,8 @@ class Workers:
         random: Random,
         errand: Errand,
     ) -> None:
+        from ..running.executors.process.pool import WorkerPool
+
         self.pool = WorkerPool(settings, random=random, errand=errand)
         self.slots = dict.fromkeys(EXECUTORS, settings.processes)
         self._settings = settings
@@ -43,6 +46,8 @@ class Workers:
 
     def executors(self, setting: Setting) -> Iterable[Executor]:
         """One of each kind."""
+        from ..running.executors.process.executors import IsolatedExecutor, ProcessExecutor
+
         yield CoroutineExecutor(setting)
         yield ThreadExecutor(setting)
         yield ProcessExecutor(setting, self.pool)
@@ -65,6 +70,8 @@ class Workers:
             self.pool.open_later(self._setup)
 
     def _setup(self) -> Setup | None:
+        from ..running.executors.process.setup import setup_for
+
         return setup_for(
             self._tasks.values(), self._resources, self._settings.start, self._lease_seconds
         )

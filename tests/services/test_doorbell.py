@@ -6,7 +6,6 @@ import asyncio
 import os
 import socket
 import stat
-import tempfile
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -143,7 +142,7 @@ async def test_bell_of_a_database_with_a_long_path_hangs_in_the_temporary_folder
     folder = tmp_path / ("x" * 100)
     folder.mkdir()
     ear = Ear(f"long-{os.getpid()}", folder)
-    assert Path(ear.bell.address).parent == Path(tempfile.gettempdir())
+    assert Path(ear.bell.address).parent == Path(os.environ.get("TMPDIR", "/tmp"))
     other = Ear("other", tmp_path)
     other.bell.meet({"long": ear.bell.address})
     other.bell.tell_jobs()

@@ -23,6 +23,7 @@ VISITS_MAX = 10_000
 """Jobs without room that a walk passes over in a level: a millisecond of the writer. The next claim
 goes on from there, so that what stands behind them is found."""
 SMALLEST_WINDOW = 16
+NO_TASKS = "[]"
 EARLIEST = -(2**63)
 """Before every instant that a job can be due at; those before 1970 are negative."""
 
@@ -189,13 +190,15 @@ def _walk(
     """Fetch a window at a time behind ``start``; where it had to stop, ``None`` at the end."""
     run_at, seq = start
     while True:
+        full, probation = selection.full_tasks(), selection.probation
         rows = tx.fetch(
             "claim_candidates",
-            queue, priority, tx.now, run_at, seq, VISITS_MAX, selection.full_tasks(),
-            selection.probation, window,
+            queue, priority, tx.now, run_at, seq, VISITS_MAX, full, probation, window,
         )  # fmt: skip
         yield from rows
         if len(rows) < window:
+            if full == NO_TASKS and probation:  # nothing was passed over
+                return None
             edges = tx.fetch("claim_edge", queue, priority, run_at, seq, tx.now, VISITS_MAX - 1)
             return edges[0] if edges else None
         run_at, seq = rows[-1][RUN_AT], rows[-1][SEQ]

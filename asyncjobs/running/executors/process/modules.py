@@ -17,7 +17,7 @@ from ...catalogue import importing, made
 from ...context import RunnableTask
 from ...resources import Resource
 from ...resources import made as resources_made
-from .setup import MAIN
+from .settings import MAIN
 from .wire import Setup
 
 

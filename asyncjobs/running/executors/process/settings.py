@@ -10,6 +10,9 @@ from msgspec import Struct
 from ....clock import to_seconds
 from ....rules.limits import PROCESSES_MAX, check_choice, check_integer
 
+MAIN = "__asyncjobs_main__"
+"""What the application's script is called in workers: its main guard must not hold there."""
+EXECUTORS = ("process", "isolated")
 LARGEST = 2**53
 
 

@@ -10,11 +10,8 @@ from typing import Any
 from ....errors import WorkersFailed
 from ...context import RunnableTask
 from ...resources import Resource
+from .settings import EXECUTORS, MAIN
 from .wire import Setup
-
-MAIN = "__asyncjobs_main__"
-"""What the application's script is called in workers: its main guard must not hold there."""
-EXECUTORS = ("process", "isolated")
 
 
 def setup_for(
