@@ -89,13 +89,15 @@ class Watchdog:
         if self._answered.wait(self._limit - self._pause):
             return True
         culprit = self._look()
-        if culprit is not None:
-            # Now, since its report may be made before the answer comes.
-            run, stack = culprit
-            blocks = 0 if run.usage is None else run.usage.loop_blocks
-            run.usage = RunUsage(loop_blocks=blocks + 1)
+        if culprit is None:
+            self._answered.wait()
+            return True
+        run, stack = culprit
+        # Now, since its report may be made before the answer comes.
+        blocks = 0 if run.usage is None else run.usage.loop_blocks
+        run.usage = RunUsage(loop_blocks=blocks + 1)
         self._answered.wait()
-        if culprit is not None and not self._ended.is_set():
+        if not self._ended.is_set():
             log.warning(
                 "job %s of task %r held the event loop for %.2f s, and everything else with it: %s",
                 run.job.id, run.job.task, time.monotonic() - asked, stack,
