@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from .records import InstanceInfo as InstanceInfo
     from .records import Job as Job
     from .records import NewJob as NewJob
+    from .records import Progress as Progress
     from .records import Queue as Queue
     from .records import WorkerInfo as WorkerInfo
     from .registry import Registry as Registry
@@ -84,7 +85,8 @@ _HOMES = {
     "clock": "Clock",
     "filters": "JobFilter",
     "handle": "JobHandle",
-    "records": "Attempt AuditEntry BulkResult Count InstanceInfo Job NewJob Queue WorkerInfo",
+    "records": "Attempt AuditEntry BulkResult Count InstanceInfo Job NewJob Progress Queue "
+    "WorkerInfo",
     "registry": "Registry",
     "rules.retry": "Retry",
     "runner": "Runner",

@@ -18,7 +18,7 @@ from .errors import (
     KeyConflict,
     ResultGone,
 )
-from .records import Accepted, Job, NewJob, Outcome, in_one_line
+from .records import Accepted, Job, NewJob, Outcome, Progress, in_one_line
 from .rules.codec import decode_plain
 from .running.context import current_run
 from .running.mailbox import Mailbox
@@ -100,6 +100,14 @@ class JobHandle(Generic[R]):
         if job is None:
             raise error_of(self.id, GONE)
         return job
+
+    async def progress(self) -> Progress | None:
+        """How far the job said it is; ``None`` when it has said nothing.
+
+        Raises:
+            ResultGone: there is no such row.
+        """
+        return (await self.job()).progress
 
     async def cancel(self, reason: str = "") -> str:
         """Cancel the job.

@@ -121,6 +121,32 @@ class RunUsage(Struct, frozen=True, gc=False):
         return f"<RunUsage {self.cpu_seconds} CPU seconds, {self.peak_rss} bytes>"
 
 
+class ProgressValue(NamedTuple):
+    """What a run said of how far it is."""
+
+    number: int
+    """Rises with each value of a run, so that an older one never takes the place of a newer."""
+    done: int | float
+    total: int | float | None
+    note: str | None
+
+
+class Note(Struct, frozen=True, gc=False):
+    """What a run has said of itself and is not known to be on disk."""
+
+    seq: int
+    claim: int
+    progress: ProgressValue | None = None
+
+    @property
+    def weight(self) -> int:
+        """About how many bytes it takes."""
+        return 64 + len(self.progress.note or "") if self.progress else 0
+
+    def __repr__(self) -> str:
+        return f"<Note of job {self.seq}, claim {self.claim}>"
+
+
 class Transition(Struct, frozen=True, gc=False):
     """One decided move of a running job. The store writes it if the fence still holds."""
 
@@ -138,6 +164,8 @@ class Transition(Struct, frozen=True, gc=False):
     result: str | None = None
     error: ErrorRecord | None = None
     usage: RunUsage | None = None
+    note: Note | None = None
+    """What the run said last: written with the outcome, so that it is not lost."""
 
     @property
     def state(self) -> State:
@@ -215,6 +243,17 @@ class WorkerInfo(Struct, frozen=True, kw_only=True):
     """Why the last worker that was replaced before this one was made had to go."""
 
 
+class Progress(Struct, frozen=True, kw_only=True):
+    """How far a job said it is."""
+
+    done: int | float
+    total: int | float | None
+    """``None`` where the job does not know."""
+    note: str | None
+    at: datetime
+    """When it was written: within a fifth of a second after the job said it."""
+
+
 class Job(Struct, frozen=True, kw_only=True):
     """A snapshot of one row of the registry."""
 
@@ -248,6 +287,8 @@ class Job(Struct, frozen=True, kw_only=True):
     """As plain JSON, not in listings; ``await handle`` gives it back typed."""
     error: ErrorRecord | None = None
     """Of the last attempt that failed, if any did; in listings without the traceback."""
+    progress: Progress | None = None
+    """What the last run that said anything said last."""
 
     @property
     def finished(self) -> bool:

@@ -33,6 +33,7 @@ class Event(StrEnum):
     REQUEUED = "requeued"
     DELETED = "deleted"
     PRUNED = "pruned"
+    PROGRESS = "progress"
 
 
 FINISHED: Final = frozenset({State.COMPLETED, State.FAILED, State.CANCELLED})
@@ -58,4 +59,5 @@ MOVES: Final[dict[Event, tuple[frozenset[State], State | None]]] = {
     Event.REQUEUED: (FINISHED, State.QUEUED),
     Event.DELETED: (FINISHED | _WAITING, None),
     Event.PRUNED: (FINISHED, None),
+    Event.PROGRESS: (_RUNNING, State.RUNNING),
 }

@@ -25,6 +25,7 @@ FLUSH_BYTES_MAX = 4 * 1024 * 1024
 # Characters.
 NAME_MAX = 255
 KEY_MAX = 1024
+NOTE_MAX = 1024
 # Numbers of things.
 TAGS_MAX = 32
 BULK_MAX = 10_000
@@ -35,6 +36,7 @@ ATTEMPTS_MAX = 10_000
 CRASHES_MAX = 1_000
 CONCURRENCY_MAX = 100_000
 PROCESSES_MAX = 1_000
+AMOUNT_MAX = 2**63 - 1
 ATTEMPT_ROWS_MAX = 100
 """Rows of history kept a job: the newest. A job that crashes for ever must not fill the disk."""
 
@@ -74,6 +76,15 @@ def check_flag(value: object, option: str) -> bool:
 def check_priority(value: object) -> int:
     """From -100 to 100; larger is sooner."""
     return check_integer(value, "priority", least=-PRIORITY_MAX, most=PRIORITY_MAX)
+
+
+def check_amount(value: object, option: str) -> int | float:
+    """A number from 0 that SQLite can hold."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise InvalidOption(f"{option} must be a number, got {type(value).__name__}")
+    if not 0 <= value <= AMOUNT_MAX:
+        raise InvalidOption(f"{option} is out of range: from 0 to 2**63 - 1")
+    return value
 
 
 def check_choice(value: object, option: str, choices: Iterable[str]) -> str:

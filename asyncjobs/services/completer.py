@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from msgspec.structs import replace
+
 from ..clock import Clock
 from ..errors import FenceLost
 from ..records import Transition
@@ -52,7 +54,10 @@ class Completer:
             raise _lost(run, "its outcome is decided already, since its time was up")
         # From here on, also when this call is cancelled: the write may happen all the same.
         run.completes_in = True
-        return Report(run.instance, [decide(run.job, returned, self._clock.now())])
+        completed = decide(run.job, returned, self._clock.now())
+        if run.notes is not None:
+            completed = replace(completed, note=run.notes.collect(run.job.seq, run.job.claim))
+        return Report(run.instance, [completed])
 
     def _heed(self, run: Run, answer: str) -> None:
         if answer == "already":

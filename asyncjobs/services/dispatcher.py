@@ -13,6 +13,8 @@ from contextvars import copy_context
 from random import Random
 from typing import Any
 
+from msgspec.structs import replace
+
 from ..clock import Clock
 from ..errors import InvalidResult
 from ..records import Outcome, Transition
@@ -34,6 +36,7 @@ from ..store.base import Claim, ClaimResult
 from ..store.group_commit import GroupCommit
 from .completer import Completer
 from .doorbell import Doorbell
+from .notepad import NotePad
 from .slots import Slots
 from .tally import Tally
 
@@ -84,6 +87,7 @@ class Dispatcher:
         self.stopped = False
         self.on_last_return: Callable[[], None] | None = None
         """Called when the last of the runs has returned that a stop had to leave behind."""
+        self.notepad = NotePad(commit)
         self._tasks = tasks
         self._slots = Slots(slots, look=commit.look, wake=self.wake)
         self._queues = queues
@@ -212,6 +216,8 @@ class Dispatcher:
             log_error(run, transition.error, transition.event)
         if run.usage is not None:
             transition = transition.using(run.usage)
+        if run.notes is not None:
+            transition = replace(transition, note=self.notepad.last_words(run))
         self._commit.report(transition, run)
 
     def _ended_late(self, run: Run) -> None:
@@ -400,6 +406,7 @@ class Dispatcher:
             log_stubborn(run)
         for executor in self._executors.values():
             await executor.close()
+        self.notepad.close()
         self.stopped = True
         return stubborn
 

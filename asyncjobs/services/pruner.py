@@ -12,6 +12,11 @@ from ..store.group_commit import GroupCommit
 SLICE_ROWS = 200
 """About 5 ms of the writer, for which every enqueue waits; more than 20 ms would be felt."""
 
+KEEP_PASSING = to_microseconds(600.0)
+"""How long the journal remembers what a run said while it went on; its last word stays with the
+job. For who lost the connection, not for the archive: at five values a second and job for weeks
+the journal would hold little else."""
+
 
 class Pruner:
     """Applies the retention times."""
@@ -37,6 +42,7 @@ class Pruner:
             before={state: now - keep for state, keep in self._keep.items()},
             journal_before=now - self._keep_journal,
             limit=SLICE_ROWS,
+            passing_before=now - KEEP_PASSING,
         )
         while await self._commit.alone(operation) >= SLICE_ROWS:
             pass

@@ -23,10 +23,13 @@ from ..records import (
     Claimed,
     Job,
     NewJob,
+    Note,
     Outcome,
     Queue,
     Transition,
 )
+
+LONG_AGO = -(2**63)
 
 
 class Insert(Struct, frozen=True):
@@ -50,6 +53,16 @@ class Report(Struct, frozen=True):
 
     instance: str
     transitions: Sequence[Transition]
+
+
+class Annotate(Struct, frozen=True):
+    """Write what runs of ``instance`` say of themselves while they go on. Result: None.
+
+    What is older than what is there, or of a run that has ended, changes nothing.
+    """
+
+    instance: str
+    notes: Sequence[Note]
 
 
 class Claim(Struct, frozen=True):
@@ -238,12 +251,15 @@ class Prune(Struct, frozen=True):
     """State to instant: finished jobs that ended earlier go."""
     journal_before: int
     limit: int
+    passing_before: int = LONG_AGO
+    """Events of runs that go on, such as progress, go when they are older than this."""
 
 
 Operation = (
     Insert
     | InsertAndClaim
     | Report
+    | Annotate
     | Claim
     | Cancel
     | Requeue

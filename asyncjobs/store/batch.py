@@ -48,6 +48,8 @@ class Batch(Generic[RunT]):
 def weight_of(transition: Transition) -> int:
     """About how many bytes an outcome takes beside its row."""
     weight = len(transition.result) if transition.result else 0
+    if transition.note is not None:
+        weight += transition.note.weight
     if transition.error is not None:
         weight += len(transition.error.message) + len(transition.error.traceback)
     if transition.usage is not None:

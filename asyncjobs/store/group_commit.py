@@ -273,7 +273,7 @@ class GroupCommit(Generic[RunT]):
         rows, room = FLUSH_ROWS_MAX, FLUSH_BYTES_MAX
         # Most have neither: asking here spares a call a job.
         weights = [
-            weight_of(t) if t.result is not None or t.error is not None else 0
+            weight_of(t) if t.result is not None or t.error is not None or t.note is not None else 0
             for t, _ in self._reports
         ]
         count, room = fitting(weights, rows, room)

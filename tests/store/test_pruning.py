@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from asyncjobs.records import Note, ProgressValue
 from asyncjobs.services.pruner import SLICE_ROWS, Pruner
 from asyncjobs.states import Event
-from asyncjobs.store.base import Cancel, Delete, Join, Leave, Prune
+from asyncjobs.store.base import Annotate, Cancel, Delete, Join, Leave, Prune
 from asyncjobs.store.group_commit import GroupCommit
 from asyncjobs.store.sqlite.store import SQLiteStore
 from asyncjobs.testing import ManualClock
@@ -240,3 +241,55 @@ async def test_counters_of_queues_that_are_empty_go(
     await prune(desk, {})
 
     assert await first_column(file_store, "SELECT queue FROM asyncjobs_counts") == ["", "tenant-0"]
+
+
+async def passing(desk: Desk, number: int) -> None:
+    """One more value of the first job's progress, in a transaction of its own."""
+    value = ProgressValue(number, number, None, None)
+    await desk.do(Annotate("here", [Note(1, 1, value)]))
+
+
+async def test_progress_leaves_the_journal_early_and_stays_with_the_job(desk: Desk) -> None:
+    run = await desk.start()
+    for number in (1, 2, 3):
+        await passing(desk, number)
+    before = await journal_rows(desk.store)
+    desk.clock.advance(1)
+    now = desk.clock.now()
+    assert await desk.do(Prune({}, LONG_AGO, 99, passing_before=now - SECOND)) == 0
+    assert await desk.do(Prune({}, LONG_AGO, 2, passing_before=now)) == 2
+    await passing(desk, 4)  # the last row of the journal stays, whatever it is
+    assert await desk.do(Prune({}, LONG_AGO, 99, passing_before=now + 1)) == 1
+    assert await journal_rows(desk.store) == before - 2
+    job = await desk.get(run.id)
+    assert job.progress is not None
+    assert job.progress.done == 4
+
+
+async def test_older_progress_never_takes_the_place_of_newer(desk: Desk) -> None:
+    run = await desk.start()
+    await passing(desk, 2)
+    before = await journal_rows(desk.store)
+    await passing(desk, 1)
+    await passing(desk, 2)
+    assert await journal_rows(desk.store) == before
+    job = await desk.get(run.id)
+    assert job.progress is not None
+    assert job.progress.done == 2
+
+
+async def test_progress_of_a_run_that_was_given_up_changes_nothing(desk: Desk) -> None:
+    run = await desk.start()
+    await desk.rescue()
+    await passing(desk, 1)
+    assert (await desk.get(run.id)).progress is None
+    (again,) = (await desk.claim()).jobs
+    await passing(desk, 1)
+    assert (await desk.get(again.id)).progress is None
+
+
+async def test_progress_goes_with_its_job(desk: Desk) -> None:
+    run = await desk.start()
+    await passing(desk, 1)
+    await desk.end(run)
+    assert await desk.do(Delete([run.id])) == ["deleted"]  # check() finds what is left hanging

@@ -39,6 +39,8 @@ UNION ALL SELECT 'key ' || key FROM asyncjobs_keys
 WHERE seq NOT IN (SELECT seq FROM asyncjobs_jobs)
 UNION ALL SELECT 'tag ' || tag FROM asyncjobs_tags
 WHERE seq NOT IN (SELECT seq FROM asyncjobs_jobs)
+UNION ALL SELECT 'progress ' || seq FROM asyncjobs_progress
+WHERE seq NOT IN (SELECT seq FROM asyncjobs_jobs)
 UNION ALL SELECT 'attempt ' || seq FROM asyncjobs_attempts
 WHERE seq NOT IN (SELECT seq FROM asyncjobs_jobs)
 UNION ALL SELECT 'usage ' || seq FROM asyncjobs_usage

@@ -178,6 +178,17 @@ SELECT claim, instance FROM asyncjobs_jobs WHERE seq = ?;
 -- insert_results: what completed jobs returned.
 INSERT OR ROLLBACK INTO asyncjobs_results (seq, result) VALUES {rows:2};
 
+-- write_progress: how far running jobs are, each under its fence, unless a newer value is there.
+INSERT INTO asyncjobs_progress (seq, claim, at, number, done, total, note)
+SELECT v.* FROM (VALUES {rows:7}) AS v
+JOIN asyncjobs_jobs AS j ON j.seq = v.column1 AND j.claim = v.column2
+WHERE j.instance = ? AND +j.state = 'running'
+ON CONFLICT (seq) DO UPDATE
+SET claim = excluded.claim, at = excluded.at, number = excluded.number, done = excluded.done,
+    total = excluded.total, note = excluded.note
+WHERE (excluded.claim, excluded.number) > (claim, number)
+RETURNING seq, claim, done, total, note;
+
 -- insert_attempts: the history of runs that failed or crashed.
 INSERT OR ROLLBACK INTO asyncjobs_attempts
   (seq, claim, attempt, event, reason, instance, started_at, finished_at,
@@ -229,6 +240,13 @@ DELETE FROM asyncjobs_payloads WHERE seq IN (SELECT value FROM json_each(?));
 -- delete_results: results of jobs that are deleted or start anew.
 DELETE FROM asyncjobs_results WHERE seq IN (SELECT value FROM json_each(?));
 
+-- delete_progress: what deleted jobs said, or those that start anew.
+DELETE FROM asyncjobs_progress WHERE seq IN (SELECT value FROM json_each(?));
+
+-- remember_gone: names of jobs that are to be deleted, for the events that speak of them.
+INSERT OR REPLACE INTO asyncjobs_gone (seq, id, task, queue, at)
+SELECT seq, id, task, queue, ? FROM asyncjobs_jobs WHERE seq IN (SELECT value FROM json_each(?));
+
 -- delete_attempts: history of deleted jobs.
 DELETE FROM asyncjobs_attempts WHERE seq IN (SELECT value FROM json_each(?));
 
@@ -252,6 +270,18 @@ DELETE FROM asyncjobs_journal WHERE position IN (
   SELECT position FROM (SELECT position, at FROM asyncjobs_journal ORDER BY position LIMIT ?)
   WHERE at < ?
 ) AND position < (SELECT max(position) FROM asyncjobs_journal) RETURNING position;
+
+-- note_pruned: how far the beginning of the journal is gone.
+UPDATE asyncjobs_meta SET value = max(value, ?) WHERE name = 'journal_pruned';
+
+-- prune_passing: events of runs that went on, past their shorter time. The last row stays too.
+DELETE FROM asyncjobs_journal WHERE position IN (
+  SELECT position FROM asyncjobs_journal INDEXED BY asyncjobs_passing
+  WHERE kind IN ('progress', 'logged') AND at < ? ORDER BY at LIMIT ?
+) AND position < (SELECT max(position) FROM asyncjobs_journal) RETURNING position;
+
+-- prune_gone: names of deleted jobs that no event needs any more.
+DELETE FROM asyncjobs_gone WHERE at < ?;
 
 -- prune_instances: processes that ended before the journal begins.
 DELETE FROM asyncjobs_instances WHERE ended_at < ?;
@@ -293,7 +323,7 @@ INSERT INTO asyncjobs_counts (queue, task, state, jobs) VALUES {rows:4}
 ON CONFLICT (queue, task, state) DO UPDATE SET jobs = jobs + excluded.jobs;
 
 -- add_journal: one row a kind of event.
-INSERT OR ROLLBACK INTO asyncjobs_journal (at, kind, jobs) VALUES {rows:3};
+INSERT OR ROLLBACK INTO asyncjobs_journal (at, kind, jobs, detail) VALUES {rows:4};
 
 -- outcomes: how jobs ended, for handles that were not there when it happened.
 SELECT j.id, j.task, j.state,
@@ -307,8 +337,9 @@ WHERE j.id IN (SELECT value FROM json_each(?));
 
 -- get: one job, whole.
 SELECT {columns}, ifnull(p.arguments, '{}'), p.meta, r.result,
-       a.error_type, a.error_message, a.traceback
+       a.error_type, a.error_message, a.traceback, g.done, g.total, g.note, g.at
 FROM asyncjobs_jobs AS j
+LEFT JOIN asyncjobs_progress AS g ON g.seq = j.seq
 LEFT JOIN asyncjobs_payloads AS p ON p.seq = j.seq
 LEFT JOIN asyncjobs_results AS r ON r.seq = j.seq
 LEFT JOIN asyncjobs_attempts AS a ON a.seq = j.seq AND a.claim = (
@@ -318,9 +349,10 @@ WHERE j.id = ?;
 -- list: jobs for a listing. Long arguments, results and tracebacks stay where they are.
 SELECT {columns},
        CASE WHEN length(p.arguments) > 8192 THEN NULL ELSE ifnull(p.arguments, '{}') END,
-       p.meta, NULL, a.error_type, a.error_message, ''
+       p.meta, NULL, a.error_type, a.error_message, '', g.done, g.total, g.note, g.at
 FROM json_each(?) AS w
 CROSS JOIN asyncjobs_jobs AS j ON j.seq = w.value
+LEFT JOIN asyncjobs_progress AS g ON g.seq = j.seq
 LEFT JOIN asyncjobs_payloads AS p ON p.seq = j.seq
 LEFT JOIN asyncjobs_attempts AS a ON a.seq = j.seq AND a.claim = (
   SELECT max(claim) FROM asyncjobs_attempts WHERE seq = j.seq);

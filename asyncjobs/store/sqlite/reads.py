@@ -12,6 +12,7 @@ from ...records import (
     ErrorRecord,
     Job,
     Outcome,
+    Progress,
     derived_state,
     optional_datetime,
     tags_from_json,
@@ -95,9 +96,15 @@ def attempts(connection: sqlite3.Connection, job_id: str) -> list[Attempt]:
     return runs
 
 
+def _progress(done: Any, total: Any, note: str | None, at: int | None) -> Progress | None:
+    if at is None:
+        return None
+    return Progress(done=done, total=total, note=note, at=to_datetime(at))
+
+
 def _job(row: Sequence[Any], now: int) -> Job:
     columns: dict[str, Any] = dict(zip(_COLUMNS, row, strict=False))
-    arguments, meta, result, error_type, error_message, traceback = row[len(_COLUMNS) :]
+    arguments, meta, result, error_type, error_message, traceback, *progress = row[len(_COLUMNS) :]
     state = State(columns["state"])
     status = derived_state(state, attempt=columns["attempt"], run_at=columns["run_at"], now=now)
     columns.update(
@@ -112,5 +119,6 @@ def _job(row: Sequence[Any], now: int) -> Job:
         meta=from_json(meta) if meta else {},
         result=None if result is None else from_json(result),
         error=ErrorRecord(error_type, error_message, traceback) if error_type else None,
+        progress=_progress(*progress),
     )
     return Job(**columns)

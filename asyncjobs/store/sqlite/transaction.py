@@ -32,7 +32,7 @@ class Transaction:
         """True on the second try: look for what stands in the way, one by one."""
         self._connection = connection
         self._counts: defaultdict[tuple[str, str, str], int] = defaultdict(int)
-        self._journal: list[tuple[Event, list[int]]] = []
+        self._journal: list[tuple[Event, list[int], list[Any]]] = []
 
     def fetch(self, statement: str, *values: Any) -> list[Any]:
         """Run a statement; all its rows. Rows of RETURNING left unfetched would hold the lock."""
@@ -95,12 +95,16 @@ class Transaction:
                 jobs[task, state] += change
         return jobs
 
-    def note(self, event: Event, fences: Iterable[int]) -> None:
-        """Note for the journal what happened to ``seq, claim, seq, claim, …``, in this order."""
+    def note(self, event: Event, fences: Iterable[int], details: Iterable[Any] = ()) -> None:
+        """Note for the journal what happened to ``seq, claim, seq, claim, …``, in this order.
+
+        ``details`` say more of each, for events that have more to say.
+        """
         if self._journal and self._journal[-1][0] is event:
             self._journal[-1][1].extend(fences)
+            self._journal[-1][2].extend(details)
         else:
-            self._journal.append((event, list(fences)))
+            self._journal.append((event, list(fences), list(details)))
 
     def finish(self) -> None:
         """Write the journal and the counters; then the transaction may commit."""
@@ -110,7 +114,8 @@ class Transaction:
                 changes += (*key, jobs)
         self.write_rows("add_counts", changes)
         rows: list[Any] = []
-        for event, fences in self._journal:
+        for event, fences, details in self._journal:
             if fences:
-                rows += (self.now, event.value, to_json(fences).decode())
+                detail = to_json(details).decode() if details else None
+                rows += (self.now, event.value, to_json(fences).decode(), detail)
         self.write_rows("add_journal", rows)

@@ -30,6 +30,7 @@ from ..base import (
     Rescued,
 )
 from .claiming import claim, first_due
+from .notes import prune_journal, write_notes
 from .transaction import STATEMENTS, Transaction, TryCarefully, from_json, to_json
 from .usage import note_usage
 
@@ -209,6 +210,7 @@ def report(tx: Transaction, operation: Report) -> list[str]:
     completed = [t for t in transitions if t.event is Event.COMPLETED]
     others = [t for t in transitions if t.event is not Event.COMPLETED]
     asked = _asked_to_cancel(tx, others)
+    write_notes(tx, operation.instance, [t.note for t in transitions if t.note is not None])
     _complete(tx, operation.instance, completed)
     _move(tx, operation.instance, [cancelled_instead(t) if t.seq in asked else t for t in others])
     note_usage(tx, transitions)
@@ -324,6 +326,7 @@ def requeue(tx: Transaction, operation: Requeue) -> list[Answer]:
         seqs = _seqs(finished)
         tx.fetch("requeue", tx.now, seqs)
         tx.fetch("delete_results", seqs)
+        tx.fetch("delete_progress", seqs)
         for job in finished:
             tx.count_move(job.queue, job.task, job.state, State.QUEUED.value)
             tx.note(Event.REQUEUED, (job.seq, job.claim + 1))
@@ -359,7 +362,7 @@ def prune(tx: Transaction, operation: Prune) -> int:
         room -= len(seqs)
         if room <= 0:
             return operation.limit
-    room -= len(tx.fetch("prune_journal", room, operation.journal_before))
+    room -= prune_journal(tx, operation, room)
     tx.fetch("prune_instances", operation.journal_before)
     tx.fetch("prune_counts")
     for _ in range(min(tx.value("free_pages") - FREE_PAGES_MAX, PAGES_A_SLICE)):
@@ -371,6 +374,7 @@ def _delete(tx: Transaction, seqs: list[int], event: Event) -> None:
     if not seqs:
         return
     listed = to_json(seqs).decode()
+    tx.fetch("remember_gone", tx.now, listed)
     with_history = []
     for seq, claimed, queue, task, state, key, tags, history in tx.fetch("delete_jobs", listed):
         tx.count(queue, task, state, -1)
@@ -384,6 +388,7 @@ def _delete(tx: Transaction, seqs: list[int], event: Event) -> None:
     tx.fetch("delete_payloads", listed)
     tx.fetch("delete_results", listed)
     tx.fetch("delete_usage", listed)
+    tx.fetch("delete_progress", listed)
     if with_history:
         tx.fetch("delete_attempts", to_json(with_history).decode())
 
