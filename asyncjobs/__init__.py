@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from .errors import ArgumentsTooLarge as ArgumentsTooLarge
     from .errors import AsyncJobsError as AsyncJobsError
     from .errors import Cancel as Cancel
+    from .errors import CursorTooOld as CursorTooOld
     from .errors import Fail as Fail
     from .errors import FenceLost as FenceLost
     from .errors import ForeignDatabase as ForeignDatabase
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
     from .running.context import current_job as current_job
     from .running.resources import Resource as Resource
     from .states import State as State
+    from .store.journal import Event as Event
     from .tasks import Task as Task
     from .tasks import Tasks as Tasks
 
@@ -74,7 +76,8 @@ __version__ = "0.1.0"
 # Imported at first use: a worker process must not load SQLite, nor a test of errors the engine.
 _HOMES = {
     "errors": (
-        "ArgumentsTooLarge AsyncJobsError Cancel Fail FenceLost ForeignDatabase IllegalMove "
+        "ArgumentsTooLarge AsyncJobsError Cancel CursorTooOld Fail FenceLost ForeignDatabase "
+        "IllegalMove "
         "InvalidArguments InvalidOption InvalidResult JobCancelled JobCrashed JobError JobExpired "
         "JobFailed JobSignal JobTimedOut KeyConflict NewerSchema ResourceFailed ResultGone "
         "RetryLater RunnerAlreadyStarted RunnerClosed RunnerFailed RunnerNotStarted SQLiteTooOld "
@@ -93,6 +96,7 @@ _HOMES = {
     "running.context": "JobContext JobStopped current_job",
     "running.resources": "Resource",
     "states": "State",
+    "store.journal": "Event",
     "tasks": "Task Tasks",
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}

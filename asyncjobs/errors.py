@@ -12,6 +12,7 @@ AsyncJobsError
 ├── UnknownJob               no such job in this database; also a LookupError
 ├── KeyConflict              the idempotency key belongs to a job with other arguments
 ├── FenceLost                this run no longer holds its job: roll back
+├── CursorTooOld             the journal no longer holds what comes after; also a LookupError
 ├── IllegalMove              the job's state does not allow it; says which state
 ├── RunnerNotStarted
 │   └── RunnerClosed         it was started once, and has stopped
@@ -48,6 +49,7 @@ __all__ = [
     "ArgumentsTooLarge",
     "AsyncJobsError",
     "Cancel",
+    "CursorTooOld",
     "Fail",
     "FenceLost",
     "ForeignDatabase",
@@ -168,6 +170,10 @@ class FenceLost(AsyncJobsError):
 
     Let it through, so that the transaction is rolled back, and with it the run's effect.
     """
+
+
+class CursorTooOld(AsyncJobsError, LookupError):
+    """The events after this cursor are past the journal's retention: some would be missed."""
 
 
 class IllegalMove(AsyncJobsError):

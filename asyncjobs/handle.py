@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator
+from collections.abc import AsyncIterator, Generator, Iterable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
@@ -24,6 +24,8 @@ from .running.context import current_run
 from .running.mailbox import Mailbox
 from .services.resolver import GONE
 from .states import State
+from .store.journal import Event
+from .watching import follow_job
 
 if TYPE_CHECKING:
     from .runner import Runner
@@ -108,6 +110,24 @@ class JobHandle(Generic[R]):
             ResultGone: there is no such row.
         """
         return (await self.job()).progress
+
+    async def events(
+        self, after: str | None = None, kinds: Iterable[str] | None = None
+    ) -> AsyncIterator[Event]:
+        """What happened to the job and what happens, in commit order, up to its outcome.
+
+        Args:
+            after: the cursor of an event; by default it begins with the job, as far as the journal
+                remembers.
+            kinds: only these.
+
+        Raises:
+            ResultGone: there is no such row.
+            CursorTooOld: the journal no longer holds what comes after the cursor.
+            InvalidOption: an unknown kind, or a cursor that is none, or of another database.
+        """
+        async for event in follow_job(self._runner.engine(), await self.job(), after, kinds):
+            yield event
 
     async def cancel(self, reason: str = "") -> str:
         """Cancel the job.

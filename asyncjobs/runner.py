@@ -47,6 +47,7 @@ from .services.resolver import GONE
 from .services.settings import Settings
 from .services.tally import Tally
 from .tasks import Task, TaskRegistrar, Tasks
+from .watching import EventSource
 
 if TYPE_CHECKING:
     import sqlite3
@@ -61,7 +62,7 @@ ConnectionT = TypeVar("ConnectionT", "aiosqlite.Connection", "sqlite3.Connection
 DAY = 86_400.0
 
 
-class Runner(TaskRegistrar):
+class Runner(TaskRegistrar, EventSource):
     """A job runner inside an asyncio application, with its jobs in one SQLite file.
 
     Making one opens nothing. ``async with runner:`` opens the file (a relative path resolves

@@ -20,6 +20,8 @@ from msgspec import Struct
 
 PREFIX, SUFFIX = "asyncjobs-", ".bell"
 RECEIVE_MAX = 262_144
+AUDIENCE_SECONDS = 3.0
+"""How long a process that listens is told of every move; it says so again once a second."""
 RINGS_A_PASS = 64
 """Rings that are read before others in the event loop have their turn."""
 
@@ -39,6 +41,10 @@ class Ring(Struct, array_like=True):
     """An earlier ring was lost, or this one too long: look at all that matters to you."""
     ended: list[str] = []
     """Ids of jobs that ended."""
+    moved: bool = False
+    """It has written to the journal."""
+    listens: bool = False
+    """Somebody there listens to events: tell it when the journal moves."""
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -56,6 +62,8 @@ class Doorbell:
         self._missed: set[str] = set()
         """Addresses that did not take the last ring."""
         self._next = Ring()
+        self._audience_until = 0.0
+        """Loop time until which somebody elsewhere listens to events, as far as we know."""
         self._sending: asyncio.Handle | None = None
         self._socket: socket.socket | None = None
         self._warned = False
@@ -123,6 +131,18 @@ class Doorbell:
             self._next.ended.append(job_id)
             self._soon()
 
+    def tell_listens(self) -> None:
+        """Say that somebody here listens to events; to be repeated before it is forgotten."""
+        if self.others:
+            self._next.listens = True
+            self._soon()
+
+    def tell_moved(self) -> None:
+        """Say that the journal has moved, if anybody listens."""
+        if self.others and not self._next.moved and self._loop.time() < self._audience_until:
+            self._next.moved = True
+            self._soon()
+
     def _soon(self) -> None:
         if self._sending is None:
             self._sending = self._loop.call_soon(self._send)
@@ -133,7 +153,7 @@ class Doorbell:
             return
         ring, self._next = self._next, Ring()
         encoded = _encode(ring)
-        everything = _encode(Ring(ring.hello, True, True, True))
+        everything = _encode(Ring(ring.hello, True, True, True, moved=True, listens=ring.listens))
         for address in self.others.values():
             if address in self._missed:
                 self._ring(self._socket, address, everything, everything)
@@ -169,6 +189,8 @@ class Doorbell:
                     log.warning("the doorbell got %d bytes that are no ring", len(encoded))
                 self._warned = True
                 continue
+            if ring.listens:
+                self._audience_until = self._loop.time() + AUDIENCE_SECONDS
             self._on_ring(ring)
 
 

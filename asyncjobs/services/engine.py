@@ -35,6 +35,7 @@ from .base import repeat
 from .completer import Completer
 from .dispatcher import Dispatcher
 from .doorbell import Doorbell, Ring
+from .feed import Feed
 from .instance import Instance, Neighbours, make_folder, new_instance_id
 from .joiner import Joiner
 from .pruner import Pruner
@@ -79,6 +80,8 @@ class Engine:
         self.mailboxes = Mailboxes()
         self.bell = Doorbell(self._rung)
         self.commit: GroupCommit[Run] = GroupCommit(self.store)
+        self.feed = Feed(self.store, on_listening=self.bell.tell_listens)
+        self.commit.on_written = self._written_here
         self.resolver = Resolver(self.store, self.mailboxes)
         self.joiner = Joiner(self.store, self.resolver, self.committed_outside)
         self.dispatcher: Dispatcher
@@ -172,6 +175,7 @@ class Engine:
         await self.joiner.close()
         self.bell.close()
         await self.resolver.close()
+        await self.feed.close()
         try:
             await self.store.close()
         finally:
@@ -258,6 +262,8 @@ class Engine:
 
     async def _tick(self) -> None:
         self._meet_neighbours()
+        if self.feed.listening:
+            self.bell.tell_listens()
         if not self.client:
             await self._rescuer.rescue()
         offset = self._measure_clock()
@@ -266,6 +272,7 @@ class Engine:
         if stepped or await self._changed_elsewhere():
             self.dispatcher.wake()
             self.resolver.refresh()
+            self.feed.wake()
             await self._heed_cancels()
 
     def _measure_clock(self) -> float:
@@ -298,6 +305,10 @@ class Engine:
         """Another process has written something that may matter here."""
         if ring.hello:
             self._meet_neighbours()
+            if self.feed.listening:
+                self.bell.tell_listens()
+        if ring.moved:
+            self.feed.wake()
         if ring.jobs:
             self.dispatcher.wake()
         if ring.everything:
@@ -306,6 +317,10 @@ class Engine:
             self.resolver.refresh_one(job_id)
         if ring.cancels:
             self._cancels_asked.set()
+
+    def _written_here(self) -> None:
+        self.feed.wake()
+        self.bell.tell_moved()
 
     async def _cancel_when_asked(self) -> None:
         while True:
@@ -453,6 +468,7 @@ class Engine:
         if not self.dispatcher.stopped:
             self.dispatcher.wake()
             self.bell.tell_jobs()
+            self._written_here()
 
     def _failed(self) -> RunnerFailed:
         failed = RunnerFailed(f"the runner's own task died: {self.failure!r}")

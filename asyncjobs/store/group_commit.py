@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 from ..errors import AsyncJobsError, RunnerClosed, StoreBusy, StoreError, WrongEventLoop
@@ -93,6 +93,8 @@ class GroupCommit(Generic[RunT]):
         self.open = False
         """Whether somebody may write: set by the owner at start, gone when the writer ends."""
         self.flushes = 0
+        self.on_written: Callable[[], None] = _nothing
+        """Called after each commit."""
         self._flushed = asyncio.Event()
         self.finished = asyncio.Event()
         """Set once :meth:`run` has returned after :meth:`close`."""
@@ -385,6 +387,7 @@ class GroupCommit(Generic[RunT]):
 
     def _succeeded(self) -> None:
         self.flushes += 1
+        self.on_written()
         if self.failing is not None:
             log.info("writing succeeds again")
             self.failing = None
@@ -428,6 +431,10 @@ class GroupCommit(Generic[RunT]):
                       len(self._reports))  # fmt: skip
         _fail([*self._operations, *self._inserts, *self._alone], error)
         self._flushed.set()
+
+
+def _nothing() -> None:
+    """Nobody wants to know."""
 
 
 def _too_busy(error: StoreBusy) -> StoreBusy:

@@ -48,8 +48,9 @@ async def two(tmp_path: Path) -> AsyncIterator[tuple[Ear, Ear]]:
         (Doorbell.tell_jobs, Ring(jobs=True)),
         (Doorbell.tell_cancels, Ring(cancels=True)),
         (lambda bell: bell.tell_ended("a"), Ring(ended=["a"])),
+        (Doorbell.tell_listens, Ring(listens=True)),
     ],
-    ids=["hello", "jobs", "cancels", "ended"],
+    ids=["hello", "jobs", "cancels", "ended", "listens"],
 )
 async def test_what_is_told_is_heard(
     two: tuple[Ear, Ear], tell: Callable[[Doorbell], None], ring: Ring
@@ -66,6 +67,23 @@ async def test_what_is_told_in_one_pass_of_the_loop_is_one_ring(two: tuple[Ear, 
         one.bell.tell_jobs()
     ring = await other.next()
     assert (ring.jobs, len(ring.ended)) == (True, 1_000)
+    assert other.heard.empty()
+
+
+async def test_moves_of_the_journal_are_told_to_those_who_listen_alone(
+    two: tuple[Ear, Ear],
+) -> None:
+    one, other = two
+    one.bell.tell_moved()
+    one.bell.tell_jobs()
+    assert await other.next() == Ring(jobs=True)
+
+    other.bell.meet({"one": one.bell.address})
+    other.bell.tell_listens()
+    assert (await one.next()).listens
+    for _ in range(100):
+        one.bell.tell_moved()
+    assert await other.next() == Ring(moved=True)
     assert other.heard.empty()
 
 

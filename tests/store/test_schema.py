@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from asyncjobs.errors import ForeignDatabase, NewerSchema, SQLiteTooOld, StoreUnavailable
+from asyncjobs.store.journal import Place
 from asyncjobs.store.sqlite.connection import CHECKPOINT_PAGES, check_sqlite_version
 from asyncjobs.store.sqlite.migrate import migrate, migrations, split_statements, version_of
 from asyncjobs.store.sqlite.store import SQLiteStore
@@ -102,15 +103,25 @@ async def test_older_file_is_migrated_with_its_rows(tmp_path: Path) -> None:
 
 
 async def test_file_of_the_first_version_is_opened_with_its_jobs(tmp_path: Path) -> None:
-    job_id = await with_one_job(tmp_path / "jobs.db")
     connection = sqlite3.connect(tmp_path / "jobs.db", isolation_level=None)
-    connection.execute("DROP TABLE asyncjobs_audit")
-    connection.execute("DROP TABLE asyncjobs_usage")
-    connection.execute("UPDATE asyncjobs_meta SET value = 1 WHERE name = 'schema_version'")
+    migrate(connection, 0, migrations()[:1])
+    connection.executescript("""
+        INSERT INTO asyncjobs_jobs (seq, id, task, queue, priority, run_at, created_at, trigger)
+        VALUES (1, 'one', 'add', 'default', 0, 7, 5, 'api');
+        INSERT INTO asyncjobs_counts VALUES ('default', 'add', 'queued', 1);
+        UPDATE asyncjobs_counts SET jobs = 1 WHERE state = 'accepted';
+        INSERT INTO asyncjobs_journal (at, kind, jobs) VALUES (5, 'enqueued', '[1,0]');
+        DELETE FROM asyncjobs_journal;
+        INSERT INTO asyncjobs_journal VALUES
+          (9, 6, 'claimed', '[1,1]'), (10, 7, 'released', '[1,1]');
+        UPDATE asyncjobs_jobs SET claim = 1;
+    """)
     connection.close()
     store = await opened(tmp_path / "jobs.db")
     assert await store.audit(limit=1, before=None) == []
-    assert await store.get(job_id) is not None
+    assert await store.get("one") is not None
+    assert await store.check() == []
+    assert await store.journal_end() == (Place(11), 8), "what was pruned before it was counted"
     await store.close()
 
 

@@ -458,6 +458,29 @@ INSERT INTO asyncjobs_meta (name, value) VALUES (?, ?);
 -- set_schema_version: notes a migration, in its own transaction.
 UPDATE asyncjobs_meta SET value = ? WHERE name = 'schema_version';
 
+-- database_id: what no other file has.
+SELECT value FROM asyncjobs_meta WHERE name = 'database_id';
+
+-- seq_of: the row of a job, also of a deleted one.
+SELECT seq FROM asyncjobs_jobs WHERE id = ? UNION ALL SELECT seq FROM asyncjobs_gone WHERE id = ?;
+
+-- journal_from: rows of the journal from a position on, in commit order.
+SELECT position, at, kind, jobs, detail FROM asyncjobs_journal
+WHERE position >= ? ORDER BY position LIMIT ?;
+
+-- journal_end: the last position, and the last that was pruned from the beginning.
+SELECT ifnull((SELECT max(position) FROM asyncjobs_journal), 0), value
+FROM asyncjobs_meta WHERE name = 'journal_pruned';
+
+-- journal_time: the first row of a range of positions, and its time.
+SELECT position, at FROM asyncjobs_journal
+WHERE position >= ? AND position < ? ORDER BY position LIMIT 1;
+
+-- names: what the jobs [seq, ...] are called, deleted ones included.
+SELECT seq, id, task, queue FROM asyncjobs_jobs WHERE seq IN (SELECT value FROM json_each(?))
+UNION ALL
+SELECT seq, id, task, queue FROM asyncjobs_gone WHERE seq IN (SELECT value FROM json_each(?));
+
 -- first_position: where the journal begins; 1 as long as nothing was pruned.
 SELECT min(position) FROM asyncjobs_journal;
 

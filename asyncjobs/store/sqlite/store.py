@@ -7,15 +7,17 @@ import contextlib
 import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
 
-from ...clock import Clock, SystemClock
+from ...clock import Clock, SystemClock, to_instant
 from ...errors import StoreUnavailable, UnfitConnection
 from ...locks import FileLock
 from ...records import Attempt, AuditEntry, Job, Outcome, Queue
 from ..base import Filter, InstanceRow, Operation, Order, Page, Places, Violation
-from . import overview, reads
+from ..journal import JournalEnd, JournalPage, JournalQuery, Place
+from . import journal, overview, reads
 from .backup import back_up
 from .check import violations
 from .connection import CHECKPOINT_PAGES, Connection, connect, set_up
@@ -59,6 +61,7 @@ class SQLiteStore:
         self._checkpoints = True
         self._data_version: int | None = None
         self._newest_schema = migrations()[-1][0]
+        self.database_id = ""
 
     def now(self) -> int:
         """The store's clock, in microseconds UTC."""
@@ -96,6 +99,7 @@ class SQLiteStore:
                 raise StoreUnavailable(f"{self.path}: SQLite did not take WAL mode, but {mode}")
             set_up(connection, self._durability, writer=True)
             migrate(connection, version)
+            self.database_id = connection.execute(STATEMENTS["database_id"]).fetchone()[0]
         finally:
             if self._turn:
                 self._turn.release()
@@ -334,6 +338,28 @@ class SQLiteStore:
     async def check(self) -> builtins.list[Violation]:
         """Every invariant as a query; what does not hold."""
         return await self._reader.run(violations)
+
+    async def seq_of(self, job_id: str) -> int | None:
+        """The job's row, also of one that is deleted, as long as the journal knows it."""
+        row = await self._reader.run(
+            lambda connection: connection.execute(STATEMENTS["seq_of"], (job_id, job_id)).fetchone()
+        )
+        return None if row is None else int(row[0])
+
+    async def read_journal(self, what: JournalQuery) -> JournalPage:
+        """The next events that pass, in commit order."""
+        return await self._reader.run(
+            lambda connection: journal.read_journal(connection, self.database_id, what)
+        )
+
+    async def journal_end(self) -> JournalEnd:
+        """How far the journal reaches."""
+        return await self._reader.run(journal.journal_end)
+
+    async def journal_place_at(self, instant: datetime) -> Place:
+        """Before the first event of that instant or later."""
+        wanted = to_instant(instant, "instant")
+        return await self._reader.run(lambda connection: journal.place_at(connection, wanted))
 
     async def changed_elsewhere(self) -> bool:
         """True when the file has changed since the last call, by whomever, and at the first."""

@@ -28,6 +28,7 @@ CREATE TABLE asyncjobs_gone (
   queue TEXT    NOT NULL,
   at    INTEGER NOT NULL
 );
+CREATE INDEX asyncjobs_gone_id ON asyncjobs_gone (id);
 CREATE INDEX asyncjobs_gone_at ON asyncjobs_gone (at);
 
 -- What jobs logged, numbered within each run.

@@ -1,0 +1,157 @@
+"""Following what happens: the async iterators behind ``runner.events`` and ``handle.events``."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Iterable
+from typing import TYPE_CHECKING
+
+from .errors import InvalidOption
+from .rules.limits import check_choice, check_text
+from .services.feed import Listener
+from .states import Event as Kind
+from .store.journal import LAST_KINDS, OUTCOME_KINDS, QUIET_KINDS, Event, Place, cursor_of, place_of
+
+if TYPE_CHECKING:
+    from .records import Job
+    from .services.engine import Engine
+
+KINDS = tuple(kind.value for kind in Kind)
+
+
+class EventSource:
+    """What a runner shows of what happens."""
+
+    @abstractmethod
+    def engine(self) -> Engine:
+        """The live parts.
+
+        Raises:
+            RunnerNotStarted, RunnerClosed, RunnerFailed: there are none.
+        """
+
+    def events(
+        self,
+        after: str | None = None,
+        *,
+        task: str | None = None,
+        kinds: Iterable[str] | None = None,
+        job_id: str | None = None,
+    ) -> AsyncIterator[Event]:
+        """What happened since ``after``, in commit order, then what happens, in all processes.
+
+        Ends when the runner stops. A loop that is slow misses nothing, and holds nobody up.
+
+        Args:
+            after: the ``cursor`` of an event, from any process and before any restart; by default
+                only what happens from now on is heard.
+            task, kinds, job_id: hear only these.
+
+        Raises:
+            CursorTooOld: at the first step: the journal no longer holds what comes after.
+            InvalidOption: an unknown kind, or a cursor that is none, or of another database.
+            RunnerNotStarted, RunnerClosed, RunnerFailed: there is no database to read.
+        """
+        return follow(self.engine(), after, task=task, kinds=kinds, job_id=job_id)
+
+    async def cursor(self) -> str:
+        """The present end of the journal: ``events(after=...)`` hears all that comes after it.
+
+        To show something and follow it: take the cursor, look, then listen from the cursor on.
+
+        Raises:
+            RunnerNotStarted, RunnerClosed, RunnerFailed: there is no database to read.
+        """
+        engine = self.engine()
+        return cursor_of(engine.store.database_id, await engine.feed.end())
+
+
+def check_kinds(kinds: Iterable[str] | None) -> frozenset[str]:
+    """The kinds of events to hear; for ``None`` all but those that one has to ask for."""
+    if kinds is None:
+        return frozenset(KINDS) - QUIET_KINDS
+    if isinstance(kinds, str) or not isinstance(kinds, Iterable):
+        raise InvalidOption(f"kinds must be a sequence of str, got {type(kinds).__name__}")
+    chosen = frozenset(check_choice(kind, "kinds", KINDS) for kind in kinds)
+    if not chosen:
+        raise InvalidOption("kinds=[] would hear nothing; leave it out for all kinds")
+    return chosen
+
+
+def follow(
+    engine: Engine,
+    after: str | None,
+    *,
+    task: str | None,
+    kinds: Iterable[str] | None,
+    job_id: str | None,
+) -> AsyncIterator[Event]:
+    """Events from a cursor on, or from now on; options are checked here and now."""
+    if task is not None:
+        check_text(task, "task")
+    if job_id is not None:
+        check_text(job_id, "job_id")
+    chosen = check_kinds(kinds)
+    place: Place | asyncio.Task[Place]
+    if after is None:
+        # Asked for now, not when the iteration begins: what is written between belongs to it.
+        place = asyncio.get_running_loop().create_task(engine.feed.end())
+    else:
+        place = place_of(after, engine.store.database_id)
+    return _follow(engine, place, task, chosen, job_id)
+
+
+async def _follow(
+    engine: Engine,
+    start: Place | asyncio.Task[Place],
+    task: str | None,
+    kinds: frozenset[str],
+    job_id: str | None,
+) -> AsyncIterator[Event]:
+    if isinstance(start, Place):
+        place = start
+        await engine.feed.check(place)
+    else:
+        place = await start
+    seq = None
+    if job_id is not None:
+        seq = await engine.store.seq_of(job_id)
+        if seq is None:
+            return
+    listener = Listener(engine.feed, place, seq=seq, task=task, kinds=kinds)
+    try:
+        while (event := await listener.next()) is not None:
+            yield event
+    finally:
+        listener.close()
+
+
+async def follow_job(
+    engine: Engine, job: Job, after: str | None, kinds: Iterable[str] | None
+) -> AsyncIterator[Event]:
+    """One job's events, from its beginning or a cursor on, up to its outcome."""
+    chosen = check_kinds(kinds)
+    if after is None:
+        place = await engine.store.journal_place_at(job.created_at)
+    else:
+        place = place_of(after, engine.store.database_id)
+        await engine.feed.check(place)
+    # Outcomes are heard whether they are asked for or not: it ends there.
+    listener = Listener(engine.feed, place, seq=job.seq, kinds=chosen | OUTCOME_KINDS | LAST_KINDS)
+    try:
+        while (event := await listener.next()) is not None:
+            if event.kind in chosen:
+                yield event
+            if event.kind in LAST_KINDS:
+                return
+            if event.kind in OUTCOME_KINDS and await _is_last(engine, event):
+                return
+    finally:
+        listener.close()
+
+
+async def _is_last(engine: Engine, event: Event) -> bool:
+    """Whether the job still stands where the event left it: it may have been retried by hand."""
+    job = await engine.store.get(event.job_id)
+    return job is None or (job.finished and job.claim == event.claim)
