@@ -68,6 +68,8 @@ if TYPE_CHECKING:
     from .running.resources import Resource as Resource
     from .states import State as State
     from .store.journal import Event as Event
+    from .store.journal import LogLine as LogLine
+    from .store.journal import LogPage as LogPage
     from .tasks import Task as Task
     from .tasks import Tasks as Tasks
 
@@ -96,7 +98,7 @@ _HOMES = {
     "running.context": "JobContext JobStopped current_job",
     "running.resources": "Resource",
     "states": "State",
-    "store.journal": "Event",
+    "store.journal": "Event LogLine LogPage",
     "tasks": "Task Tasks",
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}

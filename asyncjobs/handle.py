@@ -24,8 +24,8 @@ from .running.context import current_run
 from .running.mailbox import Mailbox
 from .services.resolver import GONE
 from .states import State
-from .store.journal import Event
-from .watching import follow_job
+from .store.journal import Event, LogLine
+from .watching import follow_job, follow_log
 
 if TYPE_CHECKING:
     from .runner import Runner
@@ -128,6 +128,19 @@ class JobHandle(Generic[R]):
         """
         async for event in follow_job(self._runner.engine(), await self.job(), after, kinds):
             yield event
+
+    async def logs(self, after: str | None = None) -> AsyncIterator[LogLine]:
+        """What the job logged and logs, line by line, up to its outcome.
+
+        Args:
+            after: the cursor of a page of ``registry.logs``; by default the oldest line kept.
+
+        Raises:
+            ResultGone: there is no such row.
+            InvalidOption: ``after`` is not the cursor of a page.
+        """
+        async for line in follow_log(self._runner.engine(), await self.job(), after):
+            yield line
 
     async def cancel(self, reason: str = "") -> str:
         """Cancel the job.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Generic, NamedTuple, Self, TypeVar
 
@@ -131,17 +131,37 @@ class ProgressValue(NamedTuple):
     note: str | None
 
 
+class LogEntry(NamedTuple):
+    """A line that a run logged."""
+
+    number: int
+    """Counts the run's lines from 1; where one is missing, it was dropped."""
+    at: int
+    level: str
+    logger: str
+    text: str
+
+    @property
+    def size(self) -> int:
+        """Bytes that count towards the job's limit."""
+        text = self.text
+        return (len(text) if text.isascii() else len(text.encode())) + len(self.logger)
+
+
 class Note(Struct, frozen=True, gc=False):
     """What a run has said of itself and is not known to be on disk."""
 
     seq: int
     claim: int
+    attempt: int
     progress: ProgressValue | None = None
+    lines: Sequence[LogEntry] = ()
 
     @property
     def weight(self) -> int:
         """About how many bytes it takes."""
-        return 64 + len(self.progress.note or "") if self.progress else 0
+        weight = sum(len(line.text) + 64 for line in self.lines)
+        return weight + 64 + len(self.progress.note or "") if self.progress else weight
 
     def __repr__(self) -> str:
         return f"<Note of job {self.seq}, claim {self.claim}>"

@@ -44,6 +44,7 @@ from .store.base import (
     Requeue,
     Violation,
 )
+from .store.journal import LogPage
 
 if TYPE_CHECKING:
     from .runner import Runner
@@ -224,6 +225,23 @@ class Registry:
             RunnerNotStarted: there are none.
         """
         return self._runner.engine().workers.pool.workers()
+
+    async def logs(self, job_id: str, after: str | None = None, *, limit: int = 1_000) -> LogPage:
+        """What a job logged, oldest first: the newest 1,000 lines, or 256 KiB, of all its runs.
+
+        Args:
+            after: the ``cursor`` of a page, to get what was logged after it.
+            limit: 1 to 1,000 lines.
+
+        Raises:
+            UnknownJob: there is no such row.
+            InvalidOption: ``after`` is not the cursor of a page.
+        """
+        check_integer(limit, "limit", least=1, most=PAGE_MAX)
+        page = await self._runner.engine().store.logs(_check_id(job_id), after=after, limit=limit)
+        if not page.lines and await self.find(job_id) is None:
+            raise _unknown(job_id)
+        return page
 
     async def check(self) -> builtins.list[Violation]:
         """Check every invariant of the database; an empty list when all is well.

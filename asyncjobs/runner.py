@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator, Iterable, Mapping
+from contextvars import ContextVar
 from datetime import timedelta
 from functools import partial
 from random import Random
@@ -25,6 +26,7 @@ from .handle import JobHandle, key_conflict
 from .program import run_until_signalled
 from .records import Accepted, NewJob
 from .registry import Registry
+from .rules.carrying import check_carry
 from .rules.limits import (
     BULK_MAX,
     CONCURRENCY_MAX,
@@ -88,6 +90,8 @@ class Runner(TaskRegistrar, EventSource):
         lease_seconds: a process that is stopped (not dead) for longer is taken for dead; from 0.1.
         loop_block_seconds: a coroutine job that holds the loop for longer is logged; from 0.01.
         state: anything; jobs find it as ``current_job().state``.
+        carry: context variables whose text travels from where a job is enqueued into the job, such
+            as a request's id or its ``traceparent``.
         clock, random: for tests.
 
     Raises:
@@ -117,6 +121,7 @@ class Runner(TaskRegistrar, EventSource):
         lease_seconds: float = LEASE_SECONDS,
         loop_block_seconds: float = 0.25,
         state: Any = None,
+        carry: Iterable[ContextVar[Any]] = (),
         clock: Clock | None = None,
         random: Random | None = None,
         **unknown: Never,
@@ -151,6 +156,8 @@ class Runner(TaskRegistrar, EventSource):
                 max_jobs=max_jobs, max_age=max_age, max_rss=max_rss,
             ),
         )  # fmt: skip
+        self.carry = check_carry(carry)
+        """The context variables that travel with jobs, by name."""
         self.registry = Registry(self)
         self._engine: Engine | None = None
         self._was_started = False

@@ -34,6 +34,7 @@ class Event(StrEnum):
     DELETED = "deleted"
     PRUNED = "pruned"
     PROGRESS = "progress"
+    LOGGED = "logged"
 
 
 FINISHED: Final = frozenset({State.COMPLETED, State.FAILED, State.CANCELLED})
@@ -60,4 +61,5 @@ MOVES: Final[dict[Event, tuple[frozenset[State], State | None]]] = {
     Event.DELETED: (FINISHED | _WAITING, None),
     Event.PRUNED: (FINISHED, None),
     Event.PROGRESS: (_RUNNING, State.RUNNING),
+    Event.LOGGED: (_RUNNING, State.RUNNING),
 }

@@ -16,12 +16,14 @@ from msgspec import Struct
 from .clock import SystemClock, new_id, to_instant, to_microseconds, to_seconds
 from .errors import InvalidOption, TaskExists, UnknownTask
 from .records import NewJob
+from .rules.carrying import Carry, with_carried
 from .rules.codec import TaskCodec
 from .rules.limits import (
     KEY_MAX,
     check_choice,
     check_crashes,
     check_flag,
+    check_log_level,
     check_memory_limit,
     check_meta,
     check_priority,
@@ -78,6 +80,7 @@ class Task(Generic[P, R]):
         on_crash: str = "retry",
         max_crashes: int | None = None,
         memory_limit: int | None = None,
+        log_level: str | int = "INFO",
         **unknown: Never,
     ) -> None:
         if unknown:
@@ -101,11 +104,14 @@ class Task(Generic[P, R]):
             if retry_timeouts is None
             else check_flag(retry_timeouts, "retry_timeouts")
         )
+        self.log_level = check_log_level(log_level)
         self._options = _JobOptions(
             queue=check_text(queue, "queue"),
             priority=check_priority(priority),
             max_crashes=check_crashes(on_crash, max_crashes),
         )
+        self.carry: Carry = {}
+        """Context variables that travel with its jobs, as its runner says."""
         self._runners: list[Runner] = []
         self._started: list[Runner] = []
         self._now = _SYSTEM_CLOCK.now
@@ -255,7 +261,7 @@ class Task(Generic[P, R]):
             trigger,
             options.tags,
             options.meta,
-            options.stored,
+            with_carried(options.stored, self.carry) if self.carry else options.stored,
         )
 
     # The runner's side
@@ -263,6 +269,7 @@ class Task(Generic[P, R]):
     def join(self, runner: Runner) -> None:
         """The runner has this task from now on."""
         self._runners.append(runner)
+        self.carry = runner.carry
 
     def start(self, runner: Runner) -> None:
         """The runner is running from now on. Resolves the annotations, so that they fail here.
@@ -273,12 +280,14 @@ class Task(Generic[P, R]):
         self.codec  # noqa: B018 - made here, so that a wrong annotation is found at start
         self._started.append(runner)
         self._now = runner.clock.now
+        self.carry = runner.carry
 
     def stop(self, runner: Runner) -> None:
         """The runner is no longer running."""
         if runner in self._started:
             self._started.remove(runner)
         self._now = self._started[-1].clock.now if self._started else _SYSTEM_CLOCK.now
+        self.carry = self._started[-1].carry if self._started else {}
 
 
 class AsyncTask(Task[P, R]):
@@ -377,6 +386,7 @@ class TaskRegistrar(ResourceRegistrar):
         on_crash: str = "retry",
         max_crashes: int | None = None,
         memory_limit: int | None = None,
+        log_level: str | int = "INFO",
     ) -> _Decorator: ...
 
     def task(self, function: Any = None, /, **options: Any) -> Any:
@@ -397,6 +407,7 @@ class TaskRegistrar(ResourceRegistrar):
             max_crashes: crashes after which the job fails; 3 by default.
             memory_limit: bytes of memory that a job may have in a worker, from 16 MiB; it fails
                 with reason ``memory_limit``. By default none.
+            log_level: what its jobs log from this level on is kept with them.
 
         Raises:
             InvalidOption: naming the option and its value.

@@ -8,10 +8,19 @@ from collections.abc import AsyncIterator, Iterable
 from typing import TYPE_CHECKING
 
 from .errors import InvalidOption
-from .rules.limits import check_choice, check_text
+from .rules.limits import PAGE_MAX, check_choice, check_text
 from .services.feed import Listener
 from .states import Event as Kind
-from .store.journal import LAST_KINDS, OUTCOME_KINDS, QUIET_KINDS, Event, Place, cursor_of, place_of
+from .store.journal import (
+    LAST_KINDS,
+    OUTCOME_KINDS,
+    QUIET_KINDS,
+    Event,
+    LogLine,
+    Place,
+    cursor_of,
+    place_of,
+)
 
 if TYPE_CHECKING:
     from .records import Job
@@ -146,6 +155,26 @@ async def follow_job(
             if event.kind in LAST_KINDS:
                 return
             if event.kind in OUTCOME_KINDS and await _is_last(engine, event):
+                return
+    finally:
+        listener.close()
+
+
+async def follow_log(engine: Engine, job: Job, after: str | None) -> AsyncIterator[LogLine]:
+    """One job's log, from its beginning or a cursor on, up to its outcome."""
+    # From before the first look on, so that nothing comes between.
+    kinds = OUTCOME_KINDS | LAST_KINDS | {Kind.LOGGED.value}
+    listener = Listener(engine.feed, await engine.feed.end(), seq=job.seq, kinds=kinds)
+    try:
+        while True:
+            current = await engine.store.get(job.id)
+            page = await engine.store.logs(job.id, after=after, limit=PAGE_MAX)
+            for line in page.lines:
+                yield line
+            after = page.cursor
+            if len(page.lines) == PAGE_MAX:
+                continue
+            if current is None or current.finished or await listener.next() is None:
                 return
     finally:
         listener.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -21,6 +22,8 @@ MESSAGE_MAX = 8 * 1024
 ERROR_MAX = 64 * 1024
 MEMORY_LIMIT_MIN = 16 * 1024 * 1024
 MEMORY_LIMIT_MAX = 2**50
+LOG_LINE_MAX = 16 * 1024
+LOG_BYTES_MAX = 256 * 1024
 FLUSH_BYTES_MAX = 4 * 1024 * 1024
 # Characters.
 NAME_MAX = 255
@@ -37,9 +40,12 @@ CRASHES_MAX = 1_000
 CONCURRENCY_MAX = 100_000
 PROCESSES_MAX = 1_000
 AMOUNT_MAX = 2**63 - 1
+LOG_LINES_MAX = 1_000
+"""Lines kept a job, and :data:`LOG_BYTES_MAX`: the newest."""
 ATTEMPT_ROWS_MAX = 100
 """Rows of history kept a job: the newest. A job that crashes for ever must not fill the disk."""
 
+_CUT = "\n[... cut ...]\n"
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029]")
 
 
@@ -144,6 +150,15 @@ def check_crashes(on_crash: str, max_crashes: int | None) -> int:
     return check_integer(max_crashes, "max_crashes", least=1, most=CRASHES_MAX)
 
 
+def check_log_level(value: object) -> int:
+    """A level of the logging module, by name or number."""
+    if isinstance(value, str):
+        return logging.getLevelNamesMapping()[
+            check_choice(value, "log_level", logging.getLevelNamesMapping())
+        ]
+    return check_integer(value, "log_level", least=0, most=1_000)
+
+
 def check_callable(value: object, option: str) -> Callable[..., Any]:
     """Something that can be called."""
     if not callable(value):
@@ -221,3 +236,14 @@ def check_url(url: object) -> str:
     if path.endswith("/"):
         raise InvalidOption(f"url={url!r} names a directory; give the path of a file in it")
     return path
+
+
+def storable(text: str, most: int) -> str:
+    """UTF-8 that SQLite takes, of at most ``most`` bytes: the beginning and the end are kept."""
+    if len(text) <= most and text.isascii() and "\x00" not in text:
+        return text
+    encoded = text.encode("utf-8", "backslashreplace").replace(b"\x00", b"\\x00")
+    if len(encoded) > most:
+        half = (most - len(_CUT)) // 2
+        encoded = encoded[:half] + _CUT.encode() + encoded[-half:]
+    return encoded.decode("utf-8", "ignore")

@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from ..errors import JobSignal
-from ..records import Claimed, RunUsage, tags_from_json
+from ..records import Claimed, Note, RunUsage, tags_from_json
+from ..rules.carrying import Carry
 from ..rules.codec import TaskCodec, decode_plain
 from ..rules.limits import AMOUNT_MAX
 from ..rules.retry import Retry, RetryPolicy
+from .joblog import JobLogger
 from .notes import Notes, check_progress
 
 if TYPE_CHECKING:
     import sqlite3
 
     from ..store.sqlite.joining import AppConnection
-
-log = logging.getLogger("asyncjobs.job")
 
 
 class RunnableTask(Protocol):
@@ -39,6 +39,8 @@ class RunnableTask(Protocol):
     module: str
     """Where it was made: what a worker imports to have it."""
     memory_limit: int | None
+    log_level: int
+    carry: Carry
 
     def start(self, runner: Any) -> None:
         """Its jobs may be enqueued through ``runner`` from now on."""
@@ -55,6 +57,8 @@ class StoredOptions(msgspec.Struct, omit_defaults=True):
 
     timeout: float | None = None
     retry: Retry | None = None
+    carried: dict[str, str] | None = None
+    """Values of context variables where it was enqueued, by name."""
 
 
 _first_word = threading.Lock()
@@ -100,6 +104,20 @@ class Run(msgspec.Struct, eq=False):
     """What it has used, where that can be told: in a worker, or when it held the event loop."""
     notes: Notes | None = None
     """What it says of itself; made at its first word."""
+    carried: dict[str, str] | None = None
+    """What its context variables are to be."""
+
+    def set_carried(self) -> None:
+        """Set the context variables that travelled with the job, those that are known here."""
+        for name, value in (self.carried or {}).items():
+            variable = self.task.carry.get(name)
+            if variable is not None:
+                variable.set(value)
+
+    def collect_notes(self) -> Note | None:
+        """What it has said and is not known to be on disk."""
+        job = self.job
+        return None if self.notes is None else self.notes.collect(job.seq, job.claim, job.attempt)
 
     @classmethod
     def of(cls, job: Claimed, task: RunnableTask, host: Any) -> Run:
@@ -109,6 +127,10 @@ class Run(msgspec.Struct, eq=False):
             options = _read_options(job.options)
             timeout = options.timeout if options.timeout is not None else timeout
             retry = options.retry or retry
+            if options.carried is not None:
+                run = cls(job, task, host, host.instance, timeout, retry)
+                run.carried = options.carried
+                return run
         return cls(job, task, host, host.instance, timeout, retry)
 
     def start_notes(self) -> Notes:
@@ -185,10 +207,12 @@ class JobContext:
 
     @property
     def logger(self) -> logging.LoggerAdapter[logging.Logger]:
-        """A logger whose records carry ``job_id``, ``task`` and ``attempt``."""
-        job = self._run.job
-        extra = {"job_id": job.id, "task": job.task, "attempt": job.attempt}
-        return logging.LoggerAdapter(log, extra)
+        """A logger whose records carry ``job_id``, ``task`` and ``attempt``.
+
+        What it is given from the task's ``log_level`` on is kept with the job, whatever the
+        application's logging lets through.
+        """
+        return JobLogger(self._run)
 
     def progress(self, done: float, total: float | None = None, note: str | None = None) -> None:
         """Say how far the job is: shown by its handle, in the registry and in events.

@@ -10,7 +10,7 @@ from random import Random
 from ..clock import to_seconds
 from ..errors import Cancel, Fail, InvalidOption, JobSignal, RetryLater, Snooze
 from ..records import ErrorRecord
-from ..rules.limits import ERROR_MAX, MESSAGE_MAX, NAME_MAX
+from ..rules.limits import ERROR_MAX, MESSAGE_MAX, NAME_MAX, storable
 from ..rules.outcome import Cancelled, Crashed, Happened, Raised, Released, Snoozed
 from ..rules.retry import Retry, next_delay
 from ..states import Event
@@ -19,7 +19,6 @@ from .context import JobStopped, Run
 log = logging.getLogger("asyncjobs")
 
 TIMEOUT_ERROR = "asyncjobs.JobTimedOut"
-CUT = "\n[... cut ...]\n"
 
 
 def exception_happened(run: Run, error: BaseException, random: Random) -> Happened:
@@ -61,7 +60,7 @@ def worker_lost(run: Run, detail: str, output: str, random: Random) -> Happened:
     if run.stop_reason is not None:
         return stopped_happened(run, random)
     job = run.job
-    return Crashed(_storable(detail, MESSAGE_MAX), job.crashes, job.max_crashes, output)
+    return Crashed(storable(detail, MESSAGE_MAX), job.crashes, job.max_crashes, output)
 
 
 def memory_happened(run: Run, limit: int, random: Random) -> Happened:
@@ -116,7 +115,7 @@ def _signal_happened(run: Run, signal: JobSignal) -> Happened:
         case Snooze():
             return Snoozed(to_seconds(signal.delay, f"{type(signal).__name__}(delay)"))
         case Cancel():
-            return Cancelled(_storable(_text(signal), MESSAGE_MAX) or "job")
+            return Cancelled(storable(_text(signal), MESSAGE_MAX) or "job")
         case RetryLater():
             run.cause = signal
             seconds = to_seconds(signal.delay, f"{type(signal).__name__}(delay)")
@@ -149,9 +148,9 @@ def error_record(error: BaseException) -> ErrorRecord:
         f"{kind.__module__}.{kind.__qualname__}"
     )  # fmt: skip
     return ErrorRecord(
-        _storable(name, NAME_MAX),
-        _storable(_text(error), MESSAGE_MAX),
-        _storable(_traceback(error), ERROR_MAX),
+        storable(name, NAME_MAX),
+        storable(_text(error), MESSAGE_MAX),
+        storable(_traceback(error), ERROR_MAX),
     )
 
 
@@ -174,12 +173,3 @@ def _traceback(error: BaseException) -> str:
         return "".join(lines)
     except Exception:  # a user's exception may break the formatting too
         return f"<the traceback of a {type(error).__name__} could not be formatted>"
-
-
-def _storable(text: str, most: int) -> str:
-    """UTF-8 that SQLite takes, of at most ``most`` bytes: the beginning and the end are kept."""
-    encoded = text.encode("utf-8", "backslashreplace").replace(b"\x00", b"\\x00")
-    if len(encoded) > most:
-        half = (most - len(CUT)) // 2
-        encoded = encoded[:half] + CUT.encode() + encoded[-half:]
-    return encoded.decode("utf-8", "ignore")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import threading
+from collections import deque
+
 from ..errors import InvalidOption
-from ..records import Note, ProgressValue
-from ..rules.limits import NOTE_MAX, check_amount
+from ..records import LogEntry, Note, ProgressValue
+from ..rules.limits import LOG_BYTES_MAX, LOG_LINES_MAX, NOTE_MAX, check_amount
 
 Said = tuple["int | float", "int | float | None", "str | None"]
 
@@ -12,7 +15,10 @@ Said = tuple["int | float", "int | float | None", "str | None"]
 class Notes:
     """The notes of one run. The job writes them, in whatever thread; the event loop collects."""
 
-    __slots__ = ("_collected", "_number", "_written", "dirty", "progress")
+    __slots__ = (
+        *("_bytes", "_collected", "_last", "_lines", "_lock", "_number", "_written"),
+        *("dirty", "progress"),
+    )
 
     def __init__(self) -> None:
         self.dirty = False
@@ -21,23 +27,49 @@ class Notes:
         self._collected: Said | None = None
         self._number = 0
         self._written = 0
+        self._lock = threading.Lock()
+        self._lines: deque[LogEntry] = deque()
+        self._last = 0
+        self._bytes = 0
 
-    def collect(self, seq: int, claim: int) -> Note | None:
+    def add_line(self, at: int, level: str, logger: str, text: str) -> None:
+        """One more line of the log; beyond the limits the oldest go."""
+        with self._lock:
+            self._last += 1
+            line = LogEntry(self._last, at, level, logger, text)
+            self._lines.append(line)
+            self._bytes += line.size
+            while len(self._lines) > LOG_LINES_MAX or self._bytes > LOG_BYTES_MAX:
+                self._bytes -= self._lines.popleft().size
+
+    def collect(self, seq: int, claim: int, attempt: int) -> Note | None:
         """What is not known to be on disk; ``None`` when all of it is."""
         self.dirty = False  # before the look: what comes after it makes it true again
         said = self.progress
         if said is not self._collected:
             self._collected = said
             self._number += 1
-        if said is None or self._number == self._written:
+        value = None
+        if said is not None and self._number != self._written:
+            done, total, note = said
+            value = ProgressValue(self._number, done, total, _storable(note))
+        lines: tuple[LogEntry, ...] = ()
+        if self._lines:
+            with self._lock:
+                lines = tuple(self._lines)
+        if value is None and not lines:
             return None
-        done, total, note = said
-        return Note(seq, claim, ProgressValue(self._number, done, total, _storable(note)))
+        return Note(seq, claim, attempt, value, lines)
 
     def written(self, note: Note) -> None:
         """This much is on disk."""
         if note.progress is not None:
             self._written = note.progress.number
+        if note.lines:
+            last = note.lines[-1].number
+            with self._lock:
+                while self._lines and self._lines[0].number <= last:
+                    self._bytes -= self._lines.popleft().size
 
 
 def check_progress(done: object, total: object, note: object) -> Said:

@@ -56,7 +56,7 @@ class Completer:
         run.completes_in = True
         completed = decide(run.job, returned, self._clock.now())
         if run.notes is not None:
-            completed = replace(completed, note=run.notes.collect(run.job.seq, run.job.claim))
+            completed = replace(completed, note=run.collect_notes())
         return Report(run.instance, [completed])
 
     def _heed(self, run: Run, answer: str) -> None:

@@ -95,7 +95,7 @@ class Dispatcher:
         self._mailboxes = mailboxes
         self._bell = bell
         self._clock = clock
-        self._now = clock.now
+        self.now = clock.now
         self._loop = asyncio.get_running_loop()
         self.context = copy_context()
         """In which the runner was started; each job runs in a fresh copy of it."""
@@ -211,13 +211,13 @@ class Dispatcher:
 
     def _report(self, run: Run, happened: Happened) -> None:
         job = run.job
-        transition = decide(job, happened, self._now(), cancel_requested=run.stop_reason == "user")
+        transition = decide(job, happened, self.now(), cancel_requested=run.stop_reason == "user")
         if transition.error is not None and not run.completes_in:
             log_error(run, transition.error, transition.event)
         if run.usage is not None:
             transition = transition.using(run.usage)
         if run.notes is not None:
-            transition = replace(transition, note=self.notepad.last_words(run))
+            transition = replace(transition, note=run.collect_notes())
         self._commit.report(transition, run)
 
     def _ended_late(self, run: Run) -> None:

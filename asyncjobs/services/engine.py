@@ -26,6 +26,7 @@ from ..errors import (
 )
 from ..records import Accepted, NewJob, Outcome
 from ..running.context import Run, RunnableTask
+from ..running.logbook import logbook
 from ..running.mailbox import Mailboxes
 from ..running.resources import Resource, ResourceSet
 from ..store.base import Join, Leave
@@ -103,6 +104,7 @@ class Engine:
         self._main: asyncio.Task[None] | None = None
         self._clock_offset = 0.0
         self._stubborn = False
+        self._logs = contextlib.ExitStack()
         self._has_company = True
         self._cancels_asked = asyncio.Event()
         """Set when another process has asked to cancel a job that may run here."""
@@ -176,6 +178,7 @@ class Engine:
         self.bell.close()
         await self.resolver.close()
         await self.feed.close()
+        self._logs.close()
         try:
             await self.store.close()
         finally:
@@ -236,6 +239,7 @@ class Engine:
             group.start_soon(self.commit.run, name="asyncjobs-commit")
             await self.commit.execute(self._join())
             if not self.client:
+                self._logs.enter_context(logbook())
                 await self.workers.open()
                 await rescuer.rescue_at_start()
                 self.dispatcher.draining = False

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from ..records import Note
-from ..rules.limits import FLUSH_ROWS_MAX
+from ..rules.limits import FLUSH_BYTES_MAX, FLUSH_ROWS_MAX
 from ..running.context import Run
 from ..store.base import Annotate
 from ..store.group_commit import GroupCommit
@@ -37,10 +37,6 @@ class NotePad:
         with contextlib.suppress(RuntimeError):  # the loop is closed: a thread has outlived it
             self._loop.call_soon_threadsafe(self._plan)
 
-    def last_words(self, run: Run) -> Note | None:
-        """What goes with the run's outcome, which is decided now."""
-        return run.notes.collect(run.job.seq, run.job.claim) if run.notes is not None else None
-
     def close(self) -> None:
         """Write nothing more: every run has given its last word."""
         if self._timer is not None:
@@ -56,14 +52,16 @@ class NotePad:
         self._next_at = self._loop.time() + WRITE_SECONDS
         taken: list[tuple[Run, Note]] = []
         instance = ""
-        while self._waiting and len(taken) < FLUSH_ROWS_MAX:
+        weight = 0
+        while self._waiting and len(taken) < FLUSH_ROWS_MAX and weight < FLUSH_BYTES_MAX:
             run = self._waiting.popleft()
             if run.ended or run.given_up or run.notes is None:
                 continue
             instance = run.host.instance
-            note = run.notes.collect(run.job.seq, run.job.claim)
+            note = run.collect_notes()
             if note is not None:
                 taken.append((run, note))
+                weight += note.weight
         if not taken:
             self._plan()
             return

@@ -13,7 +13,6 @@ from __future__ import annotations
 import builtins
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from datetime import datetime
 from typing import Any, Literal, NamedTuple, Protocol
 
 from msgspec import Struct
@@ -29,7 +28,7 @@ from ..records import (
     Queue,
     Transition,
 )
-from .journal import JournalEnd, JournalPage, JournalQuery, Place
+from .journal import Watched
 
 LONG_AGO = -(2**63)
 
@@ -362,7 +361,7 @@ class Violation(NamedTuple):
     """The first few places where it does not."""
 
 
-class Store(Protocol):
+class Store(Watched, Protocol):
     """What an engine does for the floors above."""
 
     async def open(self) -> None:
@@ -500,27 +499,6 @@ class Store(Protocol):
 
     async def cancels_of(self, instance: str) -> builtins.list[tuple[int, int, str]]:
         """Runs of the instance, as (seq, claim), that somebody has asked to cancel, and why."""
-        ...
-
-    @property
-    def database_id(self) -> str:
-        """What no other database has: cursors name it."""
-        ...
-
-    async def seq_of(self, job_id: str) -> int | None:
-        """The job's row, also of one that is deleted, as long as the journal knows it."""
-        ...
-
-    async def read_journal(self, what: JournalQuery) -> JournalPage:
-        """The next events that pass, in commit order."""
-        ...
-
-    async def journal_end(self) -> JournalEnd:
-        """How far the journal reaches."""
-        ...
-
-    async def journal_place_at(self, instant: datetime) -> Place:
-        """Before the first event of that instant or later."""
         ...
 
     async def changed_elsewhere(self) -> bool:

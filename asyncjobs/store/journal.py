@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from msgspec import Struct
 
@@ -16,15 +16,15 @@ from ..errors import InvalidOption
 from ..records import Progress
 from ..states import Event as Kind
 
-QUIET_KINDS = frozenset[str]()
+QUIET_KINDS = frozenset({Kind.LOGGED.value})
 """Kinds that only those hear who ask for them."""
-PASSING_KINDS = frozenset({Kind.PROGRESS.value})
-"""Kinds that leave the journal early: what runs say while they go on."""
 OUTCOME_KINDS = frozenset({Kind.COMPLETED.value, Kind.FAILED.value, Kind.CANCELLED.value})
 LAST_KINDS = frozenset({Kind.DELETED.value, Kind.PRUNED.value})
 """After which there is no job any more."""
 
 _CURSOR = re.compile(r"([0-9a-f]{16})-([0-9]{1,18})-([0-9]{1,9})")
+
+_LOG_CURSOR = re.compile(r"([0-9]{1,18})-([0-9]{1,18})")
 
 
 class Event(Struct, frozen=True, kw_only=True, gc=False):
@@ -35,8 +35,8 @@ class Event(Struct, frozen=True, kw_only=True, gc=False):
     at: datetime
     kind: str
     """``enqueued``, ``claimed``, ``completed``, ``failed``, ``retrying``, ``snoozed``,
-    ``released``, ``rescued``, ``cancelled``, ``parked``, ``requeued``, ``deleted``, ``pruned`` or
-    ``progress``."""
+    ``released``, ``rescued``, ``cancelled``, ``parked``, ``requeued``, ``deleted``, ``pruned``,
+    ``progress``, or, for those who ask for it, ``logged``: there are new lines of its log."""
     job_id: str
     task: str
     queue: str
@@ -46,6 +46,26 @@ class Event(Struct, frozen=True, kw_only=True, gc=False):
     """The fence's number: which run of the job it was."""
     progress: Progress | None = None
     """What the job said, in events of kind ``progress``."""
+
+
+class LogLine(Struct, frozen=True, kw_only=True):
+    """A line that a job logged."""
+
+    at: datetime
+    level: str
+    logger: str
+    text: str
+    """The message, and the traceback if it has one; of more than 16 KiB the middle is cut out."""
+    attempt: int
+
+
+class LogPage(NamedTuple):
+    """Lines of a job's log, oldest first. ``cursor`` gets those after them."""
+
+    lines: list[LogLine]
+    cursor: str
+    dropped: int
+    """Lines of the job that are not kept: only the newest 1,000, or 256 KiB, are."""
 
 
 class Place(NamedTuple):
@@ -93,9 +113,50 @@ class JournalEnd(NamedTuple):
     pruned: int
 
 
+class Watched(Protocol):
+    """The part of a store that those ask who follow what happens."""
+
+    @property
+    def database_id(self) -> str:
+        """What no other database has: cursors name it."""
+        ...
+
+    async def seq_of(self, job_id: str) -> int | None:
+        """The job's row, also of one that is deleted, as long as the journal knows it."""
+        ...
+
+    async def read_journal(self, what: JournalQuery) -> JournalPage:
+        """The next events that pass, in commit order."""
+        ...
+
+    async def journal_end(self) -> JournalEnd:
+        """How far the journal reaches."""
+        ...
+
+    async def journal_place_at(self, instant: datetime) -> Place:
+        """Before the first event of that instant or later."""
+        ...
+
+    async def logs(self, job_id: str, *, after: str | None, limit: int) -> LogPage:
+        """Lines of a job's log, oldest first."""
+        ...
+
+
 def cursor_of(database_id: str, place: Place) -> str:
     """A place as text to keep."""
     return f"{database_id}-{place.position}-{place.offset}"
+
+
+def log_place_of(cursor: object) -> tuple[int, int]:
+    """The run and the line that a cursor of a log stands for.
+
+    Raises:
+        InvalidOption: it is no such cursor.
+    """
+    found = _LOG_CURSOR.fullmatch(cursor) if isinstance(cursor, str) else None
+    if found is None:
+        raise InvalidOption("after is not the cursor of a page of a log")
+    return int(found[1]), int(found[2])
 
 
 def place_of(cursor: object, database_id: str) -> Place:

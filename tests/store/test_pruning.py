@@ -246,7 +246,7 @@ async def test_counters_of_queues_that_are_empty_go(
 async def passing(desk: Desk, number: int) -> None:
     """One more value of the first job's progress, in a transaction of its own."""
     value = ProgressValue(number, number, None, None)
-    await desk.do(Annotate("here", [Note(1, 1, value)]))
+    await desk.do(Annotate("here", [Note(1, 1, 1, value)]))
 
 
 async def test_progress_leaves_the_journal_early_and_stays_with_the_job(desk: Desk) -> None:

@@ -65,6 +65,8 @@ def execute(
 ) -> Happened:
     """Run the job's code here and now, by ``call(function, args, kwargs)``; what happened."""
     current_run.set(run)
+    if run.carried is not None:
+        run.set_carried()
     task = run.task
     try:
         args, kwargs = task.codec.decode_arguments(run.job.arguments)

@@ -50,6 +50,8 @@ class CoroutineExecutor:
 
     async def _execute(self, run: Run) -> None:
         current_run.set(run)
+        if run.carried is not None:
+            run.set_carried()
         task = run.task
         try:
             args, kwargs = task.codec.decode_arguments(run.job.arguments)

@@ -41,10 +41,18 @@ UNION ALL SELECT 'tag ' || tag FROM asyncjobs_tags
 WHERE seq NOT IN (SELECT seq FROM asyncjobs_jobs)
 UNION ALL SELECT 'progress ' || seq FROM asyncjobs_progress
 WHERE seq NOT IN (SELECT seq FROM asyncjobs_jobs)
+UNION ALL SELECT 'log line ' || seq FROM asyncjobs_logs
+WHERE seq NOT IN (SELECT seq FROM asyncjobs_jobs)
 UNION ALL SELECT 'attempt ' || seq FROM asyncjobs_attempts
 WHERE seq NOT IN (SELECT seq FROM asyncjobs_jobs)
 UNION ALL SELECT 'usage ' || seq FROM asyncjobs_usage
 WHERE seq NOT IN (SELECT seq FROM asyncjobs_jobs) LIMIT 5;
+
+-- log_totals: what is said to be kept of a job's log is what is there
+SELECT seq FROM (
+  SELECT seq, lines, bytes FROM asyncjobs_log_totals
+  UNION ALL SELECT seq, -count(*), -sum(size) FROM asyncjobs_logs GROUP BY seq
+) GROUP BY seq HAVING sum(lines) <> 0 OR sum(bytes) <> 0 LIMIT 5;
 
 -- key_mismatch: a job's key is registered for it
 SELECT j.id FROM asyncjobs_jobs AS j WHERE j.key IS NOT NULL AND NOT EXISTS (

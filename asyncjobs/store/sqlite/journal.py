@@ -8,7 +8,17 @@ from typing import Any
 
 from ...clock import to_datetime
 from ...records import Progress
-from ..journal import Entry, Event, JournalEnd, JournalPage, JournalQuery, Place, cursor_of
+from ..journal import (
+    Entry,
+    Event,
+    JournalEnd,
+    JournalPage,
+    JournalQuery,
+    LogLine,
+    LogPage,
+    Place,
+    cursor_of,
+)
 from .transaction import STATEMENTS, from_json, to_json
 
 ROWS_MAX = 500
@@ -60,6 +70,20 @@ def read_journal(
         if fence[5] in names and what.task in (None, names[fence[5]][1])
     ]
     return JournalPage(entries, following, complete, pruned)
+
+
+def read_log(
+    connection: sqlite3.Connection, job_id: str, after: tuple[int, int], limit: int
+) -> LogPage:
+    """Lines of a job's log, oldest first."""
+    rows = connection.execute(STATEMENTS["lines"], (job_id, *after, limit)).fetchall()
+    dropped = connection.execute(STATEMENTS["dropped_lines"], (job_id,)).fetchone()
+    lines = [
+        LogLine(at=to_datetime(at), level=level, logger=logger, text=text, attempt=attempt)
+        for _, _, at, level, logger, text, attempt in rows
+    ]
+    claim, number = rows[-1][:2] if rows else after
+    return LogPage(lines, f"{claim}-{number}", dropped[0] if dropped else 0)
 
 
 def _read_row(row: Any, start: int, what: JournalQuery, found: list[Any]) -> Place:

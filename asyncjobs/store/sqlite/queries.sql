@@ -189,6 +189,34 @@ SET claim = excluded.claim, at = excluded.at, number = excluded.number, done = e
 WHERE (excluded.claim, excluded.number) > (claim, number)
 RETURNING seq, claim, done, total, note;
 
+-- log_totals: the last line of jobs' logs, and how much of them is kept.
+SELECT seq, claim, last, lines, bytes, dropped FROM asyncjobs_log_totals
+WHERE seq IN (SELECT value FROM json_each(?));
+
+-- set_log_totals: the same after a write.
+INSERT OR REPLACE INTO asyncjobs_log_totals (seq, claim, last, lines, bytes, dropped)
+VALUES {rows:6};
+
+-- insert_lines: what jobs logged.
+INSERT OR ROLLBACK INTO asyncjobs_logs
+  (seq, claim, number, attempt, at, level, logger, text, size)
+VALUES {rows:9};
+
+-- line_sizes: a job's lines, oldest first, to find out which are too many.
+SELECT claim, number, size FROM asyncjobs_logs WHERE seq = ? ORDER BY claim, number;
+
+-- trim_lines: drops a job's lines up to one.
+DELETE FROM asyncjobs_logs WHERE seq = ? AND (claim, number) <= (?, ?);
+
+-- lines: a job's log from a line on, oldest first.
+SELECT claim, number, at, level, logger, text, attempt FROM asyncjobs_logs
+WHERE seq = (SELECT seq FROM asyncjobs_jobs WHERE id = ?) AND (claim, number) > (?, ?)
+ORDER BY claim, number LIMIT ?;
+
+-- dropped_lines: how many lines of a job are not kept.
+SELECT dropped FROM asyncjobs_log_totals
+WHERE seq = (SELECT seq FROM asyncjobs_jobs WHERE id = ?);
+
 -- insert_attempts: the history of runs that failed or crashed.
 INSERT OR ROLLBACK INTO asyncjobs_attempts
   (seq, claim, attempt, event, reason, instance, started_at, finished_at,
@@ -242,6 +270,12 @@ DELETE FROM asyncjobs_results WHERE seq IN (SELECT value FROM json_each(?));
 
 -- delete_progress: what deleted jobs said, or those that start anew.
 DELETE FROM asyncjobs_progress WHERE seq IN (SELECT value FROM json_each(?));
+
+-- delete_logs: what deleted jobs logged.
+DELETE FROM asyncjobs_logs WHERE seq IN (SELECT value FROM json_each(?));
+
+-- delete_log_totals: and how much that was.
+DELETE FROM asyncjobs_log_totals WHERE seq IN (SELECT value FROM json_each(?));
 
 -- remember_gone: names of jobs that are to be deleted, for the events that speak of them.
 INSERT OR REPLACE INTO asyncjobs_gone (seq, id, task, queue, at)

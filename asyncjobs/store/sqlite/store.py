@@ -16,7 +16,7 @@ from ...errors import StoreUnavailable, UnfitConnection
 from ...locks import FileLock
 from ...records import Attempt, AuditEntry, Job, Outcome, Queue
 from ..base import Filter, InstanceRow, Operation, Order, Page, Places, Violation
-from ..journal import JournalEnd, JournalPage, JournalQuery, Place
+from ..journal import JournalEnd, JournalPage, JournalQuery, LogPage, Place, log_place_of
 from . import journal, overview, reads
 from .backup import back_up
 from .check import violations
@@ -345,6 +345,13 @@ class SQLiteStore:
             lambda connection: connection.execute(STATEMENTS["seq_of"], (job_id, job_id)).fetchone()
         )
         return None if row is None else int(row[0])
+
+    async def logs(self, job_id: str, *, after: str | None, limit: int) -> LogPage:
+        """Lines of a job's log, oldest first."""
+        place = (0, 0) if after is None else log_place_of(after)
+        return await self._reader.run(
+            lambda connection: journal.read_log(connection, job_id, place, limit)
+        )
 
     async def read_journal(self, what: JournalQuery) -> JournalPage:
         """The next events that pass, in commit order."""

@@ -30,7 +30,7 @@ from ..base import (
     Rescued,
 )
 from .claiming import claim, first_due
-from .notes import prune_journal, write_notes
+from .notes import delete_notes, prune_journal, write_notes
 from .transaction import STATEMENTS, Transaction, TryCarefully, from_json, to_json
 from .usage import note_usage
 
@@ -388,7 +388,7 @@ def _delete(tx: Transaction, seqs: list[int], event: Event) -> None:
     tx.fetch("delete_payloads", listed)
     tx.fetch("delete_results", listed)
     tx.fetch("delete_usage", listed)
-    tx.fetch("delete_progress", listed)
+    delete_notes(tx, listed)
     if with_history:
         tx.fetch("delete_attempts", to_json(with_history).decode())
 

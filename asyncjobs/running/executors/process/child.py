@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 from ....records import ErrorRecord
 from ....rules.limits import MESSAGE_MAX
 from ....rules.outcome import Happened, Raised
-from ... import context
+from ... import joblog
 from ...context import JobStopped, Run, RunnableTask
 from ...ending import error_record, exception_happened
 from ...resources import Resource, ResourceSet
@@ -85,8 +85,8 @@ class Worker:
         self._held += 1
         self._surroundings = Surroundings(output)
         self._host.connect(self.send)
-        context.log.handlers = [_Forward(self.send)]
-        context.log.propagate = False
+        joblog.job_log.handlers = [_Forward(self.send)]
+        joblog.job_log.propagate = False
         threading.Thread(target=self._listen, name="asyncjobs-listen", daemon=True).start()
         while (start := self._inbox.get()) is not None:
             self._serve_one(start)
@@ -95,7 +95,7 @@ class Worker:
     def _serve_one(self, start: Start) -> None:
         cpu_seconds = own_cpu_seconds()
         forget_peak()
-        context.log.setLevel(start.log_level)
+        joblog.job_log.setLevel(start.log_level)
         happened, spent = self._attempt(start)
         spent = self._tidy() or spent
         usage = Usage(own_cpu_seconds() - cpu_seconds, own_peak_rss(), rss_of("self") or 0)

@@ -16,7 +16,7 @@ from random import Random
 from ....errors import WorkersFailed
 from ....records import RunUsage, WorkerInfo
 from ....rules.outcome import Happened, Released
-from ... import context
+from ... import joblog
 from ...context import Run
 from ...ending import memory_happened, refusal_happened, stopped_happened, worker_lost
 from ..base import Setting
@@ -191,7 +191,7 @@ class WorkerPool:
             return
         worker = self._take_alone() if fresh else self._take_warm()
         self._of_run[run] = worker
-        worker.begin(run, context.log.getEffectiveLevel())
+        worker.begin(run, joblog.job_log.getEffectiveLevel())
         if fresh:
             self._alone = self._make(fresh=True)
         elif self._is_last_job(worker):
@@ -328,14 +328,14 @@ class WorkerPool:
         run = worker.run
         if run is None:
             return
-        record = context.log.makeRecord(
-            context.log.name, message.level, "(worker)", 0, message.text, (), None, extra={
+        record = joblog.job_log.makeRecord(
+            joblog.job_log.name, message.level, "(worker)", 0, message.text, (), None, extra={
                 "job_id": run.job.id, "task": run.job.task, "attempt": run.job.attempt,
             },
         )  # fmt: skip
         record.created = message.created
         record.exc_text = message.trace
-        context.log.handle(record)
+        joblog.job_log.handle(record)
 
     # The end of a worker
 

@@ -31,7 +31,10 @@ class RemoteRunner:
 
     def __init__(self, tasks: Mapping[str, RunnableTask]) -> None:
         self.tasks = tasks
+        # The modules of tasks have made the runners that they belong to, which know them.
+        self.carry = {name: one for task in tasks.values() for name, one in task.carry.items()}
         self.clock = SystemClock()
+        self.now = self.clock.now
         self.random = Random()
         self.instance = ""
         self._send: Send | None = None

@@ -44,9 +44,11 @@ CREATE TABLE asyncjobs_logs (
   size    INTEGER NOT NULL,
   PRIMARY KEY (seq, claim, number)
 );
--- How much of it is kept of each job, and how many lines are not.
+-- The last line of each job, how much of its log is kept, and how many lines are not.
 CREATE TABLE asyncjobs_log_totals (
   seq     INTEGER PRIMARY KEY,
+  claim   INTEGER NOT NULL,
+  last    INTEGER NOT NULL,
   lines   INTEGER NOT NULL,
   bytes   INTEGER NOT NULL,
   dropped INTEGER NOT NULL
