@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 from .. import base
-from . import by_hand, claiming, notes, writes
+from . import by_hand, claiming, inserting, notes, writes
 from .transaction import Transaction
 
 WRITES: dict[type, Callable[[Transaction, Any], Any]] = {
-    base.Insert: writes.insert,
-    base.InsertAndClaim: writes.insert_and_claim,
+    base.Insert: inserting.insert,
+    base.InsertAndClaim: inserting.insert_and_claim,
     base.Report: writes.report,
     base.Annotate: notes.annotate,
     base.Claim: claiming.claim,

@@ -8,19 +8,15 @@ from itertools import chain
 from operator import attrgetter
 from typing import Any, NamedTuple
 
-from ...records import Accepted, Claimed, NewJob, Outcome, Transition
+from ...records import Outcome, Transition
 from ...rules.limits import ATTEMPT_ROWS_MAX
 from ...rules.outcome import Crashed, Released, cancelled_instead, decide
 from ...states import FINISHED, MOVES, Event, State
 from ..base import (
     Answer,
     Cancel,
-    Claim,
-    ClaimResult,
     Delete,
     Disown,
-    Insert,
-    InsertAndClaim,
     Join,
     Leave,
     Prune,
@@ -29,176 +25,15 @@ from ..base import (
     Rescue,
     Rescued,
 )
-from .claiming import claim, first_due
 from .notes import delete_notes, prune_journal, write_notes
-from .transaction import STATEMENTS, Transaction, TryCarefully, from_json, to_json
+from .transaction import Transaction, TryCarefully, from_json, to_json
 from .usage import note_usage
 
 FREE_PAGES_MAX = 1_000
 """Unused pages that the file keeps: new jobs fill them again, giving 4 MB back would not last."""
 PAGES_A_SLICE = 200
 
-_Kind = tuple[str, str, int, int, str, str | None]
-"""Task, queue, priority, max_crashes, trigger, options: what many jobs of a flush share."""
-
 _queue_and_task = attrgetter("queue", "task")
-
-
-def insert(tx: Transaction, operation: Insert) -> list[Accepted | None]:
-    """Enqueue: rows for the new, answers for what is there already."""
-    accepted, fresh = _sort_out(tx, operation)
-    if fresh:
-        _insert_rows(tx, fresh)
-    return accepted
-
-
-def insert_and_claim(
-    tx: Transaction, operation: InsertAndClaim
-) -> tuple[list[Accepted | None], ClaimResult]:
-    """Enqueue, and start what can be started: directly when nothing else is due."""
-    accepted, fresh = _sort_out(tx, operation.insert)
-    wanted = operation.claim
-    if _all_start(fresh, wanted):
-        next_run_at = first_due(tx, wanted)
-        if next_run_at is None or next_run_at > tx.now:
-            claimed = _insert_rows(tx, fresh, wanted.instance) if fresh else []
-            return accepted, ClaimResult(claimed, frozenset(), next_run_at)
-    if fresh:
-        _insert_rows(tx, fresh)
-    return accepted, claim(tx, wanted)._replace(left=_others_may_start(fresh, wanted))
-
-
-def _all_start(jobs: Sequence[NewJob[Any]], wanted: Claim) -> bool:
-    """Whether every one of these could be claimed at once, in the order given."""
-    room = dict(wanted.room)
-    if len(jobs) > sum(room.values()):
-        return False
-    for job in jobs:
-        executor = wanted.tasks.get(job.task)
-        if executor is None or room.get(executor, 0) <= 0 or job.priority != jobs[0].priority:
-            return False
-        if job.run_at is not None or job.delay:
-            return False
-        if wanted.queues is not None and job.queue not in wanted.queues:
-            return False
-        room[executor] -= 1
-    return True
-
-
-def _others_may_start(jobs: Sequence[NewJob[Any]], wanted: Claim) -> bool:
-    """Whether some of these are not for this claim alone: due later, or of other queues."""
-    return any(
-        job.run_at is not None
-        or job.delay
-        or (wanted.queues is not None and job.queue not in wanted.queues)
-        for job in jobs
-    )
-
-
-def _sort_out(
-    tx: Transaction, operation: Insert
-) -> tuple[list[Accepted | None], Sequence[NewJob[Any]]]:
-    """Answers to all jobs, and those that need a row."""
-    jobs = operation.jobs
-    if not tx.careful and not any(job.key for job in jobs):
-        return [None] * len(jobs), jobs
-    known = _existing(tx, jobs)
-    fresh: list[NewJob[Any]] = []
-    accepted: list[Accepted | None] = []
-    for job in jobs:
-        there = known.get(job.id) or (job.key and known.get((job.key, job.task)))
-        if there:
-            job_id, arguments = there
-            conflict = arguments is not None and not _same(arguments, job.arguments)
-            accepted.append(Accepted(job_id, conflict))
-            continue
-        fresh.append(job)
-        accepted.append(None)
-        if job.key:
-            known[job.key, job.task] = (job.id, job.arguments)
-        if tx.careful:
-            known[job.id] = (job.id, None)
-    if operation.together and any(there and there.conflict for there in accepted):
-        return accepted, []
-    return accepted, fresh
-
-
-def _existing(tx: Transaction, jobs: Sequence[NewJob[Any]]) -> dict[Any, tuple[str, str | None]]:
-    """What the jobs would collide with, by id and by (key, task)."""
-    known: dict[Any, tuple[str, str | None]] = {}
-    keys = [(job.key, job.task) for job in jobs if job.key]
-    if keys:
-        for key, task, job_id, arguments in tx.fetch("existing_keys", to_json(keys).decode()):
-            known[key, task] = (job_id, arguments)
-    if tx.careful:
-        ids = to_json([job.id for job in jobs]).decode()
-        known.update((job_id, (job_id, None)) for (job_id,) in tx.fetch("existing_ids", ids))
-    return known
-
-
-def _same(stored: str, given: str) -> bool:
-    # Text that differs in the order of keys alone is still the same arguments.
-    return stored == given or from_json(stored) == from_json(given)
-
-
-def _insert_rows(
-    tx: Transaction, jobs: Sequence[NewJob[Any]], instance: str | None = None
-) -> list[Claimed]:
-    """Write new jobs: queued, or running under ``instance``, which gets them as claimed."""
-    first = tx.value("take_seqs", len(jobs)) - len(jobs) + 1
-    now = tx.now
-    # Jobs that differ in little more than their ids are written together.
-    alike: dict[_Kind, list[Any]] = {}
-    payloads: list[Any] = []
-    keys: list[Any] = []
-    tags: list[Any] = []
-    claimed = []
-    for seq, job in enumerate(jobs, first):
-        run_at = job.run_at
-        if run_at is None:
-            run_at = now if job.delay is None else now + job.delay
-        tags_json = to_json(job.tags).decode() if job.tags else None
-        kind = (job.task, job.queue, job.priority, job.max_crashes, job.trigger, job.options)
-        rows = alike.get(kind)
-        if rows is None:
-            alike[kind] = rows = []
-        rows += (seq, job.id, run_at, job.created_at, job.key, tags_json)
-        payload = None
-        if job.arguments != "{}" or job.meta:
-            payloads += (seq, job.arguments, job.meta)
-            payload = f"{job.arguments}\n{job.meta or ''}"
-        if job.key:
-            keys += (job.key, job.task, seq)
-        for tag in job.tags:
-            tags += (tag, seq)
-        if instance is not None:
-            claimed.append(Claimed(
-                seq, job.id, job.task, job.queue, 1, 1, 0, 0, job.trigger, tags_json, job.options,
-                payload, run_at, job.max_crashes,
-            ))  # fmt: skip
-    _write_alike(tx, alike, instance)
-    tx.write_rows("insert_payloads", payloads)
-    tx.write_rows("insert_keys", keys)
-    tx.write_rows("insert_tags", tags)
-    fences = [0] * (2 * len(jobs))
-    fences[::2] = range(first, first + len(jobs))
-    tx.note(Event.ENQUEUED, fences)
-    if instance is not None:
-        fences[1::2] = [1] * len(jobs)
-        tx.note(Event.CLAIMED, fences)
-    return claimed
-
-
-def _write_alike(tx: Transaction, alike: dict[_Kind, list[Any]], instance: str | None) -> None:
-    state = State.QUEUED.value if instance is None else State.RUNNING.value
-    claim_number = 0 if instance is None else 1
-    started_at = None if instance is None else tx.now
-    for kind, rows in alike.items():
-        tx.write_rows(
-            "insert_jobs", rows, *kind, state, instance, claim_number, claim_number, started_at
-        )
-        task, queue, *_ = kind
-        tx.count(queue, task, state, len(rows) // STATEMENTS.width("insert_jobs"))
 
 
 def report(tx: Transaction, operation: Report) -> list[str]:
