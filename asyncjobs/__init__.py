@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from .records import Count as Count
     from .records import InstanceInfo as InstanceInfo
     from .records import Job as Job
+    from .records import JobOutcome as JobOutcome
     from .records import NewJob as NewJob
     from .records import Progress as Progress
     from .records import Queue as Queue
@@ -90,8 +91,8 @@ _HOMES = {
     "clock": "Clock",
     "filters": "JobFilter",
     "handle": "JobHandle",
-    "records": "Attempt AuditEntry BulkResult Count InstanceInfo Job NewJob Progress Queue "
-    "WorkerInfo",
+    "records": "Attempt AuditEntry BulkResult Count InstanceInfo Job JobOutcome NewJob Progress "
+    "Queue WorkerInfo",
     "registry": "Registry",
     "rules.retry": "Retry",
     "runner": "Runner",

@@ -8,7 +8,6 @@ from typing import Any, Generic, NamedTuple, Self, TypeVar
 
 import msgspec
 from msgspec import Struct
-from msgspec.structs import replace
 
 from .clock import to_datetime
 from .states import FINISHED, MOVES, Event, State
@@ -167,6 +166,37 @@ class Note(Struct, frozen=True, gc=False):
         return f"<Note of job {self.seq}, claim {self.claim}>"
 
 
+class Callback(Struct, frozen=True, omit_defaults=True):
+    """The job that is to follow another one's outcome."""
+
+    task: str
+    parameter: str
+    """Which of its parameters takes the outcome."""
+    queue: str = "default"
+    priority: int = 0
+    max_crashes: int = 3
+    options: str | None = None
+    """What is kept with its own row, its own callbacks among it."""
+
+
+class JobOutcome(Struct, frozen=True, kw_only=True):
+    """How a job ended: the argument of ``on_complete`` and ``on_failure`` tasks."""
+
+    job_id: str
+    task: str
+    state: State
+    """``completed``, ``failed`` or ``cancelled``."""
+    reason: str | None = None
+    result: Any = None
+    """As plain JSON."""
+    result_left_out: bool = False
+    """True for a result of more than 512 KiB: ``runner.handle(job_id)`` has it."""
+    error: ErrorRecord | None = None
+
+    def __repr__(self) -> str:
+        return f"<JobOutcome of job {self.job_id}, task {self.task!r}: {self.state}>"
+
+
 class Transition(Struct, frozen=True, gc=False):
     """One decided move of a running job. The store writes it if the fence still holds."""
 
@@ -186,6 +216,8 @@ class Transition(Struct, frozen=True, gc=False):
     usage: RunUsage | None = None
     note: Note | None = None
     """What the run said last: written with the outcome, so that it is not lost."""
+    followed: bool = False
+    """Whether another job may follow the outcome."""
 
     @property
     def state(self) -> State:
@@ -193,10 +225,6 @@ class Transition(Struct, frozen=True, gc=False):
         state = MOVES[self.event][1]
         assert state is not None
         return state
-
-    def using(self, usage: RunUsage) -> Transition:
-        """The same, with what the run has used."""
-        return replace(self, usage=usage)
 
     def __repr__(self) -> str:
         return f"<Transition of job {self.seq}, claim {self.claim}: {self.event}>"

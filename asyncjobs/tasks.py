@@ -10,28 +10,29 @@ from datetime import datetime, timedelta
 from functools import cached_property, update_wrapper
 from typing import TYPE_CHECKING, Any, Generic, Never, ParamSpec, TypeVar, cast, overload
 
-import msgspec
-from msgspec import Struct
-
-from .clock import SystemClock, new_id, to_instant, to_microseconds, to_seconds
+from .clock import SystemClock, new_id
 from .errors import InvalidOption, TaskExists, UnknownTask
-from .records import NewJob
+from .records import Callback, NewJob
+from .rules.callbacks import outcome_parameter
 from .rules.carrying import Carry, with_carried
 from .rules.codec import TaskCodec
+from .rules.joboptions import (
+    JobOptions,
+    check_timeout,
+    next_options,
+    stored_options,
+)
 from .rules.limits import (
-    KEY_MAX,
     check_choice,
     check_crashes,
     check_flag,
     check_log_level,
     check_memory_limit,
-    check_meta,
     check_priority,
-    check_tags,
     check_text,
     unknown_option,
 )
-from .rules.retry import Retry, RetryPolicy, check_retry, retry_to_builtins
+from .rules.retry import Retry, RetryPolicy, check_retry
 from .running.catalogue import calling_module, made
 from .running.context import current_run
 from .running.executors.process.settings import MAIN
@@ -46,21 +47,6 @@ R = TypeVar("R")
 
 EXECUTORS = ("coroutine", "thread", "process", "isolated")
 _SYSTEM_CLOCK = SystemClock()
-
-
-class _JobOptions(Struct, frozen=True, kw_only=True):
-    """What every job of a task, or of one ``options(...)``, has in common; checked once."""
-
-    queue: str = "default"
-    priority: int = 0
-    max_crashes: int = 3
-    run_at: int | None = None
-    delay: int | None = None
-    key: str | None = None
-    trigger: str | None = None
-    tags: tuple[str, ...] = ()
-    meta: str | None = None
-    stored: str | None = None
 
 
 class Task(Generic[P, R]):
@@ -81,6 +67,8 @@ class Task(Generic[P, R]):
         max_crashes: int | None = None,
         memory_limit: int | None = None,
         log_level: str | int = "INFO",
+        on_complete: Task[Any, Any] | None = None,
+        on_failure: Task[Any, Any] | None = None,
         **unknown: Never,
     ) -> None:
         if unknown:
@@ -97,7 +85,7 @@ class Task(Generic[P, R]):
         )
         self.memory_limit = check_memory_limit(memory_limit, self.executor)
         self.retry: RetryPolicy = Retry() if retry is None else check_retry(retry)
-        self.timeout = None if timeout is None else _check_timeout(timeout)
+        self.timeout = None if timeout is None else check_timeout(timeout)
         # A thread runs on after its time is up: a second one beside it is for the user to ask for.
         self.retry_timeouts = (
             self.executor != "thread"
@@ -105,10 +93,15 @@ class Task(Generic[P, R]):
             else check_flag(retry_timeouts, "retry_timeouts")
         )
         self.log_level = check_log_level(log_level)
-        self._options = _JobOptions(
+        follow_complete = _callback(on_complete, "on_complete")
+        follow_failure = _callback(on_failure, "on_failure")
+        self._options = JobOptions(
             queue=check_text(queue, "queue"),
             priority=check_priority(priority),
             max_crashes=check_crashes(on_crash, max_crashes),
+            on_complete=follow_complete,
+            on_failure=follow_failure,
+            stored=stored_options(on_complete=follow_complete, on_failure=follow_failure),
         )
         self.carry: Carry = {}
         """Context variables that travel with its jobs, as its runner says."""
@@ -169,6 +162,8 @@ class Task(Generic[P, R]):
         retry: Retry | None = None,
         on_crash: str | None = None,
         max_crashes: int | None = None,
+        on_complete: Task[Any, Any] | None = None,
+        on_failure: Task[Any, Any] | None = None,
         **unknown: Never,
     ) -> TaskOptions[P, R]:
         """The same task with other options for the jobs that are made from the result.
@@ -187,33 +182,20 @@ class Task(Generic[P, R]):
             retry: a policy in place of the task's.
             on_crash: ``retry`` (up to ``max_crashes`` in all) or ``fail`` at the first.
             max_crashes: crashes after which the job fails; 1 to 1,000.
+            on_complete, on_failure: in place of the task's.
 
         Raises:
             InvalidOption: naming the option and its value.
         """
         if unknown:
             raise _unknown_of_job(unknown)
-        if delay is not None and at is not None:
-            raise InvalidOption("delay and at contradict each other; give one of them")
-        own = self._options
-        crashes = own.max_crashes
-        if on_crash is not None or max_crashes is not None:
-            crashes = check_crashes("retry" if on_crash is None else on_crash, max_crashes)
-        return TaskOptions(
-            self,
-            _JobOptions(
-                queue=own.queue if queue is None else check_text(queue, "queue"),
-                priority=own.priority if priority is None else check_priority(priority),
-                max_crashes=crashes,
-                run_at=None if at is None else to_instant(at, "at"),
-                delay=None if delay is None else to_microseconds(to_seconds(delay, "delay")),
-                key=None if key is None else check_text(key, "key", longest=KEY_MAX),
-                trigger=None if trigger is None else check_text(trigger, "trigger"),
-                tags=check_tags(tags),
-                meta=None if meta is None else check_meta(meta),
-                stored=_stored_options(timeout, retry),
-            ),
-        )
+        options = next_options(
+            self._options, delay=delay, at=at, priority=priority, queue=queue, key=key, tags=tags,
+            meta=meta, trigger=trigger, timeout=timeout, retry=retry, on_crash=on_crash,
+            max_crashes=max_crashes, on_complete=_callback(on_complete, "on_complete"),
+            on_failure=_callback(on_failure, "on_failure"),
+        )  # fmt: skip
+        return TaskOptions(self, options)
 
     def handle(self, job_id: str) -> JobHandle[R]:
         """A typed handle of a job of this task, in any process, after any restart."""
@@ -239,7 +221,7 @@ class Task(Generic[P, R]):
         raise UnknownTask(f"task {self.name!r} belongs to no runner; call runner.include(tasks)")
 
     def _make_job(
-        self, options: _JobOptions, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, options: JobOptions, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> NewJob[R]:
         arguments = self.codec.encode_arguments(args, kwargs, deterministic=options.key is not None)
         trigger = options.trigger
@@ -311,7 +293,7 @@ class SyncTask(Task[P, R]):
 class TaskOptions(Generic[P, R]):
     """A task with options for its next jobs: ``task.options(...)``."""
 
-    def __init__(self, task: Task[P, R], options: _JobOptions) -> None:
+    def __init__(self, task: Task[P, R], options: JobOptions) -> None:
         self._task = task
         self._options = options
 
@@ -387,6 +369,8 @@ class TaskRegistrar(ResourceRegistrar):
         max_crashes: int | None = None,
         memory_limit: int | None = None,
         log_level: str | int = "INFO",
+        on_complete: Task[Any, Any] | None = None,
+        on_failure: Task[Any, Any] | None = None,
     ) -> _Decorator: ...
 
     def task(self, function: Any = None, /, **options: Any) -> Any:
@@ -408,6 +392,9 @@ class TaskRegistrar(ResourceRegistrar):
             memory_limit: bytes of memory that a job may have in a worker, from 16 MiB; it fails
                 with reason ``memory_limit``. By default none.
             log_level: what its jobs log from this level on is kept with them.
+            on_complete: a task whose job is enqueued in the commit that completes a job of this
+                one; it gets the ``JobOutcome`` as its only argument.
+            on_failure: the same when a job has failed or was cancelled.
 
         Raises:
             InvalidOption: naming the option and its value.
@@ -454,6 +441,23 @@ def _unknown_of_job(given: dict[str, Never]) -> InvalidOption:
     return unknown_option(given, Task.options, "options()", elsewhere=Task.__init__, hint=hint)
 
 
+def _callback(task: object, option: str) -> Callback | None:
+    """What is kept with a job of the task that is to follow it."""
+    if task is None:
+        return None
+    if not isinstance(task, Task):
+        raise InvalidOption(f"{option} must be a task, got {type(task).__name__}")
+    own = task._options
+    return Callback(
+        task=task.name,
+        parameter=outcome_parameter(task.function, option, task.name),
+        queue=own.queue,
+        priority=own.priority,
+        max_crashes=own.max_crashes,
+        options=own.stored,
+    )
+
+
 def _check_function(function: object) -> None:
     if not callable(function) or isinstance(function, (type, Task)):
         raise InvalidOption(f"a task is made from a function, got {type(function).__name__}")
@@ -483,19 +487,3 @@ def _where(function: Any) -> str:
     code = getattr(inspect.unwrap(function), "__code__", None)
     name = getattr(function, "__qualname__", repr(function))
     return f"{name} ({code.co_filename}:{code.co_firstlineno})" if code else name
-
-
-def _check_timeout(timeout: float | timedelta) -> float:
-    seconds = to_seconds(timeout, "timeout")
-    if seconds == 0:
-        raise InvalidOption("timeout=0 would end every attempt at once; leave it out for none")
-    return seconds
-
-
-def _stored_options(timeout: float | timedelta | None, retry: object) -> str | None:
-    stored: dict[str, Any] = {}
-    if timeout is not None:
-        stored["timeout"] = _check_timeout(timeout)
-    if retry is not None:
-        stored["retry"] = retry_to_builtins(check_retry(retry, stored=True))
-    return msgspec.json.encode(stored).decode() if stored else None

@@ -44,8 +44,13 @@ def with_carried(stored: str | None, carry: Carry) -> str | None:
     }
     if not values:
         return stored
-    carried = f'"carried":{msgspec.json.encode(values).decode()}'
-    return f"{{{carried}}}" if stored is None else f"{{{carried},{stored[1:]}"
+    return with_values(stored, values)
+
+
+def with_values(stored: str | None, values: Mapping[str, str]) -> str:
+    """A job's stored options, which hold no values yet, with these."""
+    carried = msgspec.json.encode(values).decode()
+    return f'{{"carried":{carried}' + ("}" if stored is None else f",{stored[1:]}")
 
 
 def _check_value(name: str, value: object) -> str:

@@ -10,13 +10,15 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
+from msgspec.structs import replace
 
 from ..errors import JobSignal
-from ..records import Claimed, Note, RunUsage, tags_from_json
+from ..records import Claimed, Note, RunUsage, Transition, tags_from_json
 from ..rules.carrying import Carry
 from ..rules.codec import TaskCodec, decode_plain
+from ..rules.joboptions import read_options
 from ..rules.limits import AMOUNT_MAX
-from ..rules.retry import Retry, RetryPolicy
+from ..rules.retry import RetryPolicy
 from .joblog import JobLogger
 from .notes import Notes, check_progress
 
@@ -52,17 +54,7 @@ class RunnableTask(Protocol):
         ...
 
 
-class StoredOptions(msgspec.Struct, omit_defaults=True):
-    """Options that one job carries in place of its task's."""
-
-    timeout: float | None = None
-    retry: Retry | None = None
-    carried: dict[str, str] | None = None
-    """Values of context variables where it was enqueued, by name."""
-
-
 _first_word = threading.Lock()
-_read_options = msgspec.json.Decoder(StoredOptions).decode
 
 
 class Run(msgspec.Struct, eq=False):
@@ -106,6 +98,8 @@ class Run(msgspec.Struct, eq=False):
     """What it says of itself; made at its first word."""
     carried: dict[str, str] | None = None
     """What its context variables are to be."""
+    followed: bool = False
+    """Whether another job may follow its outcome."""
 
     def set_carried(self) -> None:
         """Set the context variables that travelled with the job, those that are known here."""
@@ -113,6 +107,12 @@ class Run(msgspec.Struct, eq=False):
             variable = self.task.carry.get(name)
             if variable is not None:
                 variable.set(value)
+
+    def complement(self, transition: Transition) -> Transition:
+        """The run's transition with all that goes to disk along with it."""
+        return replace(
+            transition, note=self.collect_notes(), followed=self.followed, usage=self.usage
+        )
 
     def collect_notes(self) -> Note | None:
         """What it has said and is not known to be on disk."""
@@ -124,13 +124,12 @@ class Run(msgspec.Struct, eq=False):
         """The run of ``job``, with its own options in place of its task's."""
         timeout, retry = task.timeout, task.retry
         if job.options is not None:
-            options = _read_options(job.options)
+            options = read_options(job.options)
             timeout = options.timeout if options.timeout is not None else timeout
             retry = options.retry or retry
-            if options.carried is not None:
-                run = cls(job, task, host, host.instance, timeout, retry)
-                run.carried = options.carried
-                return run
+            run = cls(job, task, host, host.instance, timeout, retry)
+            run.carried, run.followed = options.carried, options.followed
+            return run
         return cls(job, task, host, host.instance, timeout, retry)
 
     def start_notes(self) -> Notes:

@@ -114,6 +114,8 @@ def _act_upon(live: Live, change: Change, job_id: str, answer: Answer) -> None:
             live.mailboxes.deliver(job_id, GONE)
             live.bell.tell_ended(job_id)
         case Answer("cancelled"):
+            live.dispatcher.wake()  # a callback may follow
+            live.bell.tell_jobs()
             live.resolver.refresh_one(job_id)
             live.bell.tell_ended(job_id)
         case Answer("requested", int(seq)) if isinstance(change, Cancel):

@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from msgspec.structs import replace
-
 from ..clock import Clock
 from ..errors import FenceLost
 from ..records import Transition
@@ -55,9 +53,7 @@ class Completer:
         # From here on, also when this call is cancelled: the write may happen all the same.
         run.completes_in = True
         completed = decide(run.job, returned, self._clock.now())
-        if run.notes is not None:
-            completed = replace(completed, note=run.collect_notes())
-        return Report(run.instance, [completed])
+        return Report(run.instance, [run.complement(completed)])
 
     def _heed(self, run: Run, answer: str) -> None:
         if answer == "already":

@@ -13,8 +13,6 @@ from contextvars import copy_context
 from random import Random
 from typing import Any
 
-from msgspec.structs import replace
-
 from ..clock import Clock
 from ..errors import InvalidResult
 from ..records import Outcome, Transition
@@ -48,10 +46,6 @@ STOP_SECONDS = 1.2
 """How long a stopping runner waits for interrupted jobs after their grace is over."""
 
 log = logging.getLogger("asyncjobs")
-
-
-def _nothing() -> None:
-    """Once the clock no longer calls us."""
 
 
 class Dispatcher:
@@ -214,10 +208,8 @@ class Dispatcher:
         transition = decide(job, happened, self.now(), cancel_requested=run.stop_reason == "user")
         if transition.error is not None and not run.completes_in:
             log_error(run, transition.error, transition.event)
-        if run.usage is not None:
-            transition = transition.using(run.usage)
-        if run.notes is not None:
-            transition = replace(transition, note=run.collect_notes())
+        if run.followed or run.notes is not None or run.usage is not None:
+            transition = run.complement(transition)
         self._commit.report(transition, run)
 
     def _ended_late(self, run: Run) -> None:
@@ -232,6 +224,9 @@ class Dispatcher:
     def landed(self, reports: Sequence[tuple[Transition, Run]], answers: Sequence[str]) -> None:
         """Outcomes are on disk: wake those who wait for them."""
         for (transition, run), answer in zip(reports, answers, strict=True):
+            if transition.followed:
+                self.wake()
+                self._bell.tell_jobs()
             if answer == "unstorable":
                 self._report_unstorable(run)
                 continue
@@ -388,7 +383,7 @@ class Dispatcher:
         """
         self.draining = True
         self._forget_move()
-        self._forget_move = _nothing
+        self._forget_move = lambda: None
         for waiting in (self._timer, self._grace):
             if waiting is not None:
                 waiting.cancel()

@@ -115,6 +115,7 @@ async def test_no_event_is_lost_or_doubled_over_kills_of_writers_and_listeners(
     assert listener_kills > 1
 
 
+@pytest.mark.timed
 async def test_listener_hears_another_process_within_milliseconds(tmp_path: Path) -> None:
     rounds = 60
     database = tmp_path / "jobs.db"

@@ -485,6 +485,7 @@ async def test_place_of_an_instant_is_found_among_gaps(runner: Runner, clock: Ma
 # Speed
 
 
+@pytest.mark.timed
 async def test_event_is_heard_within_milliseconds_of_its_commit(database: Path) -> None:
     async with new_runner(database) as runner:
         heard_at: dict[str, float] = {}

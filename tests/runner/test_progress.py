@@ -278,6 +278,7 @@ async def test_what_means_nothing_is_refused(
         ("\u202e<b>\x1b[31m", "\u202e<b>\x1b[31m"),  # shown by others, who escape it
         ("", ""),
     ],
+    ids=["longest", "too long", "nul and surrogate", "marks", "empty"],
 )
 async def test_any_note_can_be_stored(runner: Runner, note: str, stored: str) -> None:
     @runner.task
@@ -300,6 +301,7 @@ async def test_numbers_at_the_limits_come_back(runner: Runner, number: float) ->
     assert said(await handle.progress()) == (number, number, None)
 
 
+@pytest.mark.timed
 async def test_call_that_writes_nothing_costs_about_a_microsecond(runner: Runner) -> None:
     calls = 20_000
 

@@ -175,6 +175,11 @@ RETURNING seq, id, queue, task, attempt, claim, started_at;
 -- fence: what a refused write ran into.
 SELECT claim, instance FROM asyncjobs_jobs WHERE seq = ?;
 
+-- followed: jobs that have just ended and may have callbacks.
+SELECT seq, id, task, state,
+       iif(state = 'cancelled', ifnull(nullif(cancel_reason, ''), reason), reason), options
+FROM asyncjobs_jobs WHERE seq IN (SELECT value FROM json_each(?)) AND options IS NOT NULL;
+
 -- insert_results: what completed jobs returned.
 INSERT OR ROLLBACK INTO asyncjobs_results (seq, result) VALUES {rows:2};
 

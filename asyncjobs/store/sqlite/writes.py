@@ -25,6 +25,7 @@ from ..base import (
     Rescue,
     Rescued,
 )
+from .following import Ended, follow_up
 from .notes import delete_notes, prune_journal, write_notes
 from .transaction import Transaction, TryCarefully, from_json, to_json
 from .usage import note_usage
@@ -88,6 +89,7 @@ def _complete(tx: Transaction, instance: str, transitions: list[Transition]) -> 
     tx.change_rows("complete" if len(transitions) > 1 else "complete_one", values, instance)
     tx.write_rows("insert_results", results)
     tx.note(Event.COMPLETED, fences)
+    follow_up(tx, {t.seq: Ended(t.result) for t in transitions if t.followed})
     for (queue, task), jobs in Counter(map(_queue_and_task, transitions)).items():
         tx.count_move(queue, task, State.RUNNING.value, State.COMPLETED.value, jobs)
 
@@ -116,6 +118,11 @@ def _move(
             if t.claim > ATTEMPT_ROWS_MAX:  # it rises with every run, also over retries by hand
                 tx.fetch("trim_attempts", seq, ATTEMPT_ROWS_MAX - 1)
     tx.write_rows("insert_attempts", attempts)
+    # Whether a job of a dead instance has callbacks, nobody here knows before looking.
+    follow_up(tx, {
+        t.seq: Ended(None, t.error) for t in transitions
+        if (t.followed or rise) and t.state in FINISHED
+    })  # fmt: skip
     return rows
 
 
@@ -147,6 +154,7 @@ def cancel(tx: Transaction, operation: Cancel) -> list[Answer]:
         for job in waiting:
             tx.count_move(job.queue, job.task, job.state, State.CANCELLED.value)
             tx.note(Event.CANCELLED, (job.seq, job.claim))
+        follow_up(tx, {job.seq: Ended() for job in waiting})
     if running:
         tx.fetch("cancel_running", operation.reason, _seqs(running))
     words = dict.fromkeys(FINISHED, "finished") | {State.RUNNING: "requested"}

@@ -1,0 +1,84 @@
+"""What is to follow a job's outcome: another job, which gets the outcome as its only argument."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from ..clock import new_id
+from ..errors import InvalidOption
+from ..records import Callback, JobOutcome, NewJob
+from ..states import State
+from .carrying import with_values
+
+RESULT_MAX = 512 * 1024
+"""Bytes of a result that go into a callback's arguments, which may take 1 MiB in all."""
+
+
+class Callbacks(msgspec.Struct):
+    """Of a job's stored options, those that say what follows it."""
+
+    on_complete: Callback | None = None
+    on_failure: Callback | None = None
+    carried: dict[str, str] | None = None
+    """Values of context variables: they go on into what follows."""
+
+    def after(self, state: State) -> Callback | None:
+        """What follows an outcome: a job that was cancelled has not completed."""
+        return self.on_complete if state is State.COMPLETED else self.on_failure
+
+
+read_callbacks = msgspec.json.Decoder(Callbacks).decode
+
+
+def outcome_parameter(function: Callable[..., Any], option: str, task: str) -> str:
+    """The parameter of a callback's task that takes the outcome: its first, and the only needed.
+
+    Raises:
+        InvalidOption: it has none, or needs more.
+    """
+    parameters = [
+        parameter
+        for parameter in inspect.signature(function).parameters.values()
+        if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    ]
+    needed = [p.name for p in parameters if p.default is p.empty]
+    name = needed[0] if needed else parameters[0].name if parameters else None
+    if name is None or len(needed) > 1:
+        raise InvalidOption(
+            f"{option}: task {task!r} must take one argument, the JobOutcome; it needs "
+            f"{', '.join(map(repr, needed)) or 'none'}"
+        )
+    return name
+
+
+def follow(
+    callbacks: Callbacks, outcome: JobOutcome, result: str | None, now: int
+) -> NewJob[Any] | None:
+    """The job that follows. ``result`` is JSON, and takes the place of the outcome's own."""
+    callback = callbacks.after(outcome.state)
+    if callback is None:
+        return None
+    options = callback.options
+    if callbacks.carried is not None:
+        options = with_values(options, callbacks.carried)
+    if result is not None and len(result) > RESULT_MAX:
+        result = None
+        outcome = msgspec.structs.replace(outcome, result_left_out=True)
+    plain = msgspec.to_builtins(outcome)
+    plain["result"] = msgspec.Raw(b"null" if result is None else result.encode())
+    arguments = msgspec.json.encode({callback.parameter: plain}).decode()
+    return NewJob(
+        new_id(now),
+        callback.task,
+        arguments,
+        callback.queue,
+        now,
+        priority=callback.priority,
+        max_crashes=callback.max_crashes,
+        trigger=f"job:{outcome.job_id}",
+        options=options,
+    )

@@ -1,0 +1,136 @@
+"""Options of jobs: what those of a task or of one ``options(...)`` share, and how it is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from ..clock import to_instant, to_microseconds, to_seconds
+from ..errors import InvalidOption
+from ..records import Callback
+from .limits import (
+    KEY_MAX,
+    check_crashes,
+    check_meta,
+    check_priority,
+    check_tags,
+    check_text,
+)
+from .retry import Retry, check_retry, retry_to_builtins
+
+
+class JobOptions(Struct, frozen=True, kw_only=True):
+    """What every job of a task, or of one ``options(...)``, has in common; checked once."""
+
+    queue: str = "default"
+    priority: int = 0
+    max_crashes: int = 3
+    run_at: int | None = None
+    delay: int | None = None
+    key: str | None = None
+    trigger: str | None = None
+    tags: tuple[str, ...] = ()
+    meta: str | None = None
+    on_complete: Callback | None = None
+    on_failure: Callback | None = None
+    stored: str | None = None
+    """What is kept with the job's row, as JSON."""
+
+
+class StoredOptions(Struct, omit_defaults=True):
+    """Options that one job carries in place of its task's."""
+
+    timeout: float | None = None
+    retry: Retry | None = None
+    carried: dict[str, str] | None = None
+    """Values of context variables where it was enqueued, by name."""
+    on_complete: Callback | None = None
+    on_failure: Callback | None = None
+
+    @property
+    def followed(self) -> bool:
+        """Whether another job may follow its outcome."""
+        return not (self.on_complete is None and self.on_failure is None)
+
+
+read_options = msgspec.json.Decoder(StoredOptions).decode
+
+
+def next_options(
+    own: JobOptions,
+    *,
+    delay: float | timedelta | None,
+    at: datetime | None,
+    priority: int | None,
+    queue: str | None,
+    key: str | None,
+    tags: Iterable[str],
+    meta: Mapping[str, Any] | None,
+    trigger: str | None,
+    timeout: float | timedelta | None,
+    retry: Retry | None,
+    on_crash: str | None,
+    max_crashes: int | None,
+    on_complete: Callback | None,
+    on_failure: Callback | None,
+) -> JobOptions:
+    """A task's ``own`` options with those of one ``options(...)`` in their place.
+
+    Raises:
+        InvalidOption: naming the option and its value.
+    """
+    if delay is not None and at is not None:
+        raise InvalidOption("delay and at contradict each other; give one of them")
+    crashes = own.max_crashes
+    if on_crash is not None or max_crashes is not None:
+        crashes = check_crashes("retry" if on_crash is None else on_crash, max_crashes)
+    on_complete = on_complete or own.on_complete
+    on_failure = on_failure or own.on_failure
+    return JobOptions(
+        queue=own.queue if queue is None else check_text(queue, "queue"),
+        priority=own.priority if priority is None else check_priority(priority),
+        max_crashes=crashes,
+        run_at=None if at is None else to_instant(at, "at"),
+        delay=None if delay is None else to_microseconds(to_seconds(delay, "delay")),
+        key=None if key is None else check_text(key, "key", longest=KEY_MAX),
+        trigger=None if trigger is None else check_text(trigger, "trigger"),
+        tags=check_tags(tags),
+        meta=None if meta is None else check_meta(meta),
+        on_complete=on_complete,
+        on_failure=on_failure,
+        stored=stored_options(
+            timeout=timeout, retry=retry, on_complete=on_complete, on_failure=on_failure
+        ),
+    )
+
+
+def stored_options(
+    *,
+    timeout: float | timedelta | None = None,
+    retry: object = None,
+    on_complete: Callback | None = None,
+    on_failure: Callback | None = None,
+) -> str | None:
+    """What differs from the task's own, and what follows, as JSON; ``None`` for nothing."""
+    stored: dict[str, object] = {}
+    if timeout is not None:
+        stored["timeout"] = check_timeout(timeout)
+    if retry is not None:
+        stored["retry"] = retry_to_builtins(check_retry(retry, stored=True))
+    if on_complete is not None:
+        stored["on_complete"] = on_complete
+    if on_failure is not None:
+        stored["on_failure"] = on_failure
+    return msgspec.json.encode(stored).decode() if stored else None
+
+
+def check_timeout(timeout: float | timedelta) -> float:
+    """Seconds for one attempt."""
+    seconds = to_seconds(timeout, "timeout")
+    if seconds == 0:
+        raise InvalidOption("timeout=0 would end every attempt at once; leave it out for none")
+    return seconds
