@@ -61,6 +61,8 @@ if TYPE_CHECKING:
     from .records import Queue as Queue
     from .records import WorkerInfo as WorkerInfo
     from .registry import Registry as Registry
+    from .rules.files import File as File
+    from .rules.files import StoredFile as StoredFile
     from .rules.retry import Retry as Retry
     from .runner import Runner as Runner
     from .running.context import JobContext as JobContext
@@ -94,6 +96,7 @@ _HOMES = {
     "records": "Attempt AuditEntry BulkResult Count InstanceInfo Job JobOutcome NewJob Progress "
     "Queue WorkerInfo",
     "registry": "Registry",
+    "rules.files": "File StoredFile",
     "rules.retry": "Retry",
     "runner": "Runner",
     "running.context": "JobContext JobStopped current_job",

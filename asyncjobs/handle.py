@@ -20,6 +20,7 @@ from .errors import (
 )
 from .records import Accepted, Job, NewJob, Outcome, Progress, in_one_line
 from .rules.codec import decode_plain
+from .rules.files import MARK
 from .running.context import current_run
 from .running.mailbox import Mailbox
 from .services.resolver import GONE
@@ -210,6 +211,8 @@ class JobHandle(Generic[R]):
 
     def _decode(self, outcome: Outcome) -> Any:
         assert outcome.result is not None
+        if outcome.result.startswith(MARK):
+            return self._runner.engine().files.stored(outcome.result)
         task = self._runner.tasks.get(outcome.task)
         if task is None:
             return decode_plain(outcome.result)

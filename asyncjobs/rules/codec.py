@@ -20,9 +20,11 @@ import msgspec
 from msgspec import UNSET
 
 from ..errors import ArgumentsTooLarge, InvalidArguments, InvalidOption, InvalidResult
+from .files import MARK
 from .limits import ARGUMENTS_MAX, RESULT_MAX
 from .signature import Signature
 
+_FILE_MARK = MARK.encode()
 _UNENCODABLE = (TypeError, ValueError, RecursionError, OverflowError)
 
 # The parts of a msgspec message that speak of types and places alone. Anything else, such as
@@ -135,6 +137,11 @@ class TaskCodec:
                     f"task {self._task!r} returned a {_type_name(value)}, which cannot be stored "
                     "as JSON; return plain values, dataclasses or msgspec Structs"
                 ) from None
+        if encoded.startswith(_FILE_MARK):
+            raise InvalidResult(
+                f"task {self._task!r} returned a mapping that looks like a stored file; return a "
+                "File, or give its first key another name"
+            )
         if len(encoded) > RESULT_MAX:
             raise InvalidResult(
                 f"task {self._task!r} returned {len(encoded)} bytes as JSON; at most {RESULT_MAX} "

@@ -18,6 +18,7 @@ from ..store.base import (
     ByHandResult,
     Cancel,
     Change,
+    Delete,
     Filter,
     Requeue,
     Slice,
@@ -27,6 +28,7 @@ from ..store.group_commit import GroupCommit
 from .dispatcher import Dispatcher
 from .doorbell import Doorbell
 from .resolver import GONE, Resolver
+from .sweeper import Sweeper
 
 PAGE_ROWS = 1_000
 """Jobs that are looked for at once."""
@@ -52,6 +54,7 @@ class Live(Protocol):
     resolver: Resolver
     mailboxes: Mailboxes
     bell: Doorbell
+    sweeper: Sweeper
 
 
 async def change_by_hand(live: Live, operation: ByHand | Slice) -> ByHandResult:
@@ -100,6 +103,8 @@ async def _change(live: Live, operation: ByHand | Slice) -> ByHandResult:
     result: ByHandResult = await write(operation)
     for job_id, answer in zip(result.ids, result.answers, strict=True):
         _act_upon(live, operation.change, job_id, answer)
+    if isinstance(operation.change, Delete) and result.changed:
+        await live.sweeper.sweep()
     if isinstance(operation.change, Requeue) and result.changed:
         live.dispatcher.wake()
         live.bell.tell_jobs()

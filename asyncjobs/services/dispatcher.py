@@ -28,6 +28,7 @@ from ..running.ending import (
     timeout_happened,
 )
 from ..running.executors.base import Executor, Setting
+from ..running.files import FileFolder
 from ..running.mailbox import Mailbox, Mailboxes
 from ..states import FINISHED, Event, State
 from ..store.base import Claim, ClaimResult
@@ -53,6 +54,8 @@ class Dispatcher:
 
     _unseen: Mapping[tuple[str, int], tuple[int, int]] = {}
     """Where the next claim goes on in levels that the last one did not see to the end."""
+    _grace: asyncio.Future[None] | None = None
+    _hurried = False
 
     def __init__(
         self,
@@ -66,6 +69,7 @@ class Dispatcher:
         mailboxes: Mailboxes,
         bell: Doorbell,
         completer: Completer,
+        files: FileFolder,
         clock: Clock,
         random: Random,
         state: Any,
@@ -74,6 +78,7 @@ class Dispatcher:
         self.instance = instance
         self.state = state
         self.completer = completer
+        self.files = files
         self.random = random
         self.loop_block_seconds = loop_block_seconds
         self.tally = Tally()
@@ -101,8 +106,6 @@ class Dispatcher:
         self._due = True
         """Due jobs may be waiting that no claim of ours has seen."""
         self._timer: asyncio.TimerHandle | None = None
-        self._grace: asyncio.Future[None] | None = None
-        self._hurried = False
         self._quiet = asyncio.Event()
         self._forget_move = clock.on_move(self.wake)
         self._known = {name: task.executor for name, task in tasks.items()}

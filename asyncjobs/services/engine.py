@@ -26,6 +26,7 @@ from ..errors import (
 )
 from ..records import Accepted, NewJob, Outcome
 from ..running.context import Run, RunnableTask
+from ..running.files import FileFolder
 from ..running.logbook import logbook
 from ..running.mailbox import Mailboxes
 from ..running.resources import Resource, ResourceSet
@@ -43,6 +44,7 @@ from .pruner import Pruner
 from .rescuer import Rescuer
 from .resolver import Resolver
 from .settings import Settings
+from .sweeper import Sweeper
 from .workers import Workers
 
 if TYPE_CHECKING:
@@ -81,6 +83,8 @@ class Engine:
         self.mailboxes = Mailboxes()
         self.bell = Doorbell(self._rung)
         self.commit: GroupCommit[Run] = GroupCommit(self.store)
+        self.files = FileFolder(lambda: self.store.path)
+        self.sweeper = Sweeper(self.files, self.store, self.commit)
         self.feed = Feed(self.store, on_listening=self.bell.tell_listens)
         self.commit.on_written = self._written_here
         self.resolver = Resolver(self.store, self.mailboxes)
@@ -212,6 +216,7 @@ class Engine:
             commit=self.commit,
             mailboxes=self.mailboxes,
             bell=self.bell,
+            files=self.files,
             completer=Completer(self.store, self.resolver, self.bell, settings.clock),
             clock=settings.clock,
             random=settings.random,
@@ -245,6 +250,8 @@ class Engine:
                 self.dispatcher.draining = False
                 self.dispatcher.wake()
                 group.start_soon(repeat, pruner.prune, PRUNE_SECONDS)
+                group.start_soon(self.sweeper.sweep_orphans)
+                group.start_soon(repeat, self.sweeper.sweep, PRUNE_SECONDS)
             self._clock_offset = self._measure_clock()
             group.start_soon(self._renew_when_lost, name="asyncjobs-renew")
             group.start_soon(self._cancel_when_asked, name="asyncjobs-cancel")

@@ -28,7 +28,7 @@ from ..records import (
     Queue,
     Transition,
 )
-from .journal import Watched
+from .journal import ForgetFiles, Watched
 
 LONG_AGO = -(2**63)
 
@@ -261,6 +261,7 @@ Operation = (
     | InsertAndClaim
     | Report
     | Annotate
+    | ForgetFiles
     | Claim
     | Cancel
     | Requeue

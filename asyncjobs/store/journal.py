@@ -7,6 +7,7 @@ opaque text that also names the database, so that one file's cursor is not taken
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
@@ -113,6 +114,12 @@ class JournalEnd(NamedTuple):
     pruned: int
 
 
+class ForgetFiles(Struct, frozen=True):
+    """Forget files of jobs that are gone: they are gone as well. Result: None."""
+
+    files: Sequence[str]
+
+
 class Watched(Protocol):
     """The part of a store that those ask who follow what happens."""
 
@@ -135,6 +142,14 @@ class Watched(Protocol):
 
     async def journal_place_at(self, instant: datetime) -> Place:
         """Before the first event of that instant or later."""
+        ...
+
+    async def gone_files(self, limit: int) -> list[str]:
+        """Files of jobs that were deleted or start anew."""
+        ...
+
+    async def orphaned_files(self, files: Sequence[str]) -> list[str]:
+        """Which of these files no job has, nor may a run that goes on be about to report."""
         ...
 
     async def logs(self, job_id: str, *, after: str | None, limit: int) -> LogPage:

@@ -8,6 +8,7 @@ from random import Random
 from typing import Any, Protocol
 
 from ...errors import InvalidArguments, InvalidResult
+from ...rules.files import File
 from ...rules.outcome import Happened, Returned
 from ..context import Run, current_run
 from ..ending import exception_happened, refusal_happened
@@ -83,6 +84,8 @@ def execute(
 def value_happened(run: Run, value: Any) -> Happened:
     """What it means that the job's code returned ``value``."""
     try:
+        if isinstance(value, File):
+            return Returned(run.host.files.take(run, value))
         return Returned(run.task.codec.encode_result(value))
     except InvalidResult as error:
         return refusal_happened(run, error, "invalid_result")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from ...errors import InvalidArguments
+from ...rules.files import File
 from ..context import Run, current_run
 from ..ending import exception_happened, refusal_happened
 from .base import Setting, value_happened
@@ -65,7 +66,10 @@ class CoroutineExecutor:
             value = task.function(*args, **kwargs)
             if task.is_async:
                 value = await value
-            happened = value_happened(run, value)
+            if isinstance(value, File):  # which is moved, perhaps to another file system
+                happened = await asyncio.to_thread(value_happened, run, value)
+            else:
+                happened = value_happened(run, value)
         except (GeneratorExit, KeyboardInterrupt):
             # The loop is being torn down, or the user wants out: the next start rescues the job.
             raise

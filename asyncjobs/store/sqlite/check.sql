@@ -43,6 +43,8 @@ UNION ALL SELECT 'progress ' || seq FROM asyncjobs_progress
 WHERE seq NOT IN (SELECT seq FROM asyncjobs_jobs)
 UNION ALL SELECT 'log line ' || seq FROM asyncjobs_logs
 WHERE seq NOT IN (SELECT seq FROM asyncjobs_jobs)
+UNION ALL SELECT 'file ' || file FROM asyncjobs_files
+WHERE gone = 0 AND seq NOT IN (SELECT seq FROM asyncjobs_results)
 UNION ALL SELECT 'attempt ' || seq FROM asyncjobs_attempts
 WHERE seq NOT IN (SELECT seq FROM asyncjobs_jobs)
 UNION ALL SELECT 'usage ' || seq FROM asyncjobs_usage

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .. import base
+from .. import base, journal
 from . import by_hand, claiming, inserting, notes, writes
 from .transaction import Transaction
 
@@ -14,6 +14,7 @@ WRITES: dict[type, Callable[[Transaction, Any], Any]] = {
     base.InsertAndClaim: inserting.insert_and_claim,
     base.Report: writes.report,
     base.Annotate: notes.annotate,
+    journal.ForgetFiles: writes.forget_files,
     base.Claim: claiming.claim,
     base.Cancel: writes.cancel,
     base.Requeue: writes.requeue,

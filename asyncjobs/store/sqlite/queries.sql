@@ -180,6 +180,27 @@ SELECT seq, id, task, state,
        iif(state = 'cancelled', ifnull(nullif(cancel_reason, ''), reason), reason), options
 FROM asyncjobs_jobs WHERE seq IN (SELECT value FROM json_each(?)) AND options IS NOT NULL;
 
+-- insert_files: files among the results.
+INSERT OR ROLLBACK INTO asyncjobs_files (file, seq) VALUES {rows:2};
+
+-- lose_files: the jobs go or start anew, and with them their files.
+UPDATE asyncjobs_files SET gone = 1 WHERE seq IN (SELECT value FROM json_each(?));
+
+-- gone_files: files whose jobs are gone.
+SELECT file FROM asyncjobs_files INDEXED BY asyncjobs_files_gone WHERE gone <> 0 LIMIT ?;
+
+-- forget_files: those that are deleted.
+DELETE FROM asyncjobs_files WHERE file IN (SELECT value FROM json_each(?)) AND gone <> 0;
+
+-- orphaned_files: which of the files [name, ...] belong to no job and to no run that goes on. A
+-- name is the job's row and the claim, and perhaps an ending.
+SELECT w.value FROM json_each(?) AS w
+WHERE NOT EXISTS (SELECT 1 FROM asyncjobs_files AS f WHERE f.file = w.value)
+  AND NOT EXISTS (
+    SELECT 1 FROM asyncjobs_jobs AS j
+    WHERE j.seq = CAST(w.value AS INTEGER) AND j.state = 'running'
+      AND j.claim = CAST(substr(w.value, instr(w.value, '-') + 1) AS INTEGER));
+
 -- insert_results: what completed jobs returned.
 INSERT OR ROLLBACK INTO asyncjobs_results (seq, result) VALUES {rows:2};
 

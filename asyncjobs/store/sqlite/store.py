@@ -346,6 +346,23 @@ class SQLiteStore:
         )
         return None if row is None else int(row[0])
 
+    async def gone_files(self, limit: int) -> builtins.list[str]:
+        """Files of jobs that were deleted or start anew."""
+        rows = await self._reader.run(
+            lambda connection: connection.execute(STATEMENTS["gone_files"], (limit,)).fetchall()
+        )
+        return [file for (file,) in rows]
+
+    async def orphaned_files(self, files: Sequence[str]) -> builtins.list[str]:
+        """Which of these files no job has, nor may a run that goes on be about to report."""
+        listed = to_json(list(files)).decode()
+        rows = await self._reader.run(
+            lambda connection: connection.execute(
+                STATEMENTS["orphaned_files"], (listed,)
+            ).fetchall()
+        )
+        return [file for (file,) in rows]
+
     async def logs(self, job_id: str, *, after: str | None, limit: int) -> LogPage:
         """Lines of a job's log, oldest first."""
         place = (0, 0) if after is None else log_place_of(after)

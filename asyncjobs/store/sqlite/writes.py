@@ -9,6 +9,7 @@ from operator import attrgetter
 from typing import Any, NamedTuple
 
 from ...records import Outcome, Transition
+from ...rules.files import MARK
 from ...rules.limits import ATTEMPT_ROWS_MAX
 from ...rules.outcome import Crashed, Released, cancelled_instead, decide
 from ...states import FINISHED, MOVES, Event, State
@@ -25,6 +26,7 @@ from ..base import (
     Rescue,
     Rescued,
 )
+from ..journal import ForgetFiles
 from .following import Ended, follow_up
 from .notes import delete_notes, prune_journal, write_notes
 from .transaction import Transaction, TryCarefully, from_json, to_json
@@ -80,14 +82,18 @@ def _fenced(tx: Transaction, operation: Report) -> list[Transition]:
 def _complete(tx: Transaction, instance: str, transitions: list[Transition]) -> None:
     values: list[Any] = []
     results: list[Any] = []
+    files: list[Any] = []
     fences: list[int] = []
     for t in transitions:
         values += (t.seq, t.claim, t.at)
         fences += (t.seq, t.claim)
         if t.result is not None:
             results += (t.seq, t.result)
+            if t.result.startswith(MARK):
+                files += (f"{t.seq}-{t.claim}", t.seq)
     tx.change_rows("complete" if len(transitions) > 1 else "complete_one", values, instance)
     tx.write_rows("insert_results", results)
+    tx.write_rows("insert_files", files)
     tx.note(Event.COMPLETED, fences)
     follow_up(tx, {t.seq: Ended(t.result) for t in transitions if t.followed})
     for (queue, task), jobs in Counter(map(_queue_and_task, transitions)).items():
@@ -170,6 +176,7 @@ def requeue(tx: Transaction, operation: Requeue) -> list[Answer]:
         tx.fetch("requeue", tx.now, seqs)
         tx.fetch("delete_results", seqs)
         tx.fetch("delete_progress", seqs)
+        tx.fetch("lose_files", seqs)
         for job in finished:
             tx.count_move(job.queue, job.task, job.state, State.QUEUED.value)
             tx.note(Event.REQUEUED, (job.seq, job.claim + 1))
@@ -194,6 +201,11 @@ def _answers(
         Answer(word(State(job.state)), job.seq) if job else Answer("missing")
         for job in map(found.get, ids)
     ]
+
+
+def forget_files(tx: Transaction, operation: ForgetFiles) -> None:
+    """Files that are deleted."""
+    tx.fetch("forget_files", to_json(operation.files).decode())
 
 
 def prune(tx: Transaction, operation: Prune) -> int:
@@ -232,6 +244,7 @@ def _delete(tx: Transaction, seqs: list[int], event: Event) -> None:
     tx.fetch("delete_results", listed)
     tx.fetch("delete_usage", listed)
     delete_notes(tx, listed)
+    tx.fetch("lose_files", listed)
     if with_history:
         tx.fetch("delete_attempts", to_json(with_history).decode())
 

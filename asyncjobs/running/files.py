@@ -1,0 +1,112 @@
+"""The folder beside the database where files are kept that jobs returned."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterable
+
+from ..errors import InvalidResult
+from ..rules.files import File, FileRecord, StoredFile, decode_file, encode_file, is_key
+from .context import Run
+
+PART = ".part"
+"""Ends the name of a file that is being copied."""
+
+
+class FileFolder:
+    """``<database>-files``. Made when the first file comes; readable by its owner alone."""
+
+    def __init__(self, database: Callable[[], str]) -> None:
+        self._database = database
+        """Asked when it is needed: a relative path resolves at start."""
+
+    @property
+    def path(self) -> str:
+        """Where it is."""
+        return f"{self._database()}-files"
+
+    def take(self, run: Run, file: File) -> str:
+        """Move a file here; the result to be stored for it. To be called in a thread.
+
+        Raises:
+            InvalidResult: it is not there, no regular file, or cannot be moved.
+        """
+        if self._database() == ":memory:":
+            raise InvalidResult("a database in memory keeps no files; return its content or path")
+        key = f"{run.job.seq}-{run.job.claim}"
+        try:
+            if not stat.S_ISREG(os.lstat(file.path).st_mode):
+                raise InvalidResult(f"{file.path!a}, returned as a File, is no regular file")
+            size = self._move(file.path, key)
+        except OSError as error:
+            raise InvalidResult(
+                f"{file.path!a}, returned as a File, cannot be moved to {self.path}: "
+                f"{error.strerror}"
+            ) from error
+        return encode_file(FileRecord(key, file.name, file.media_type, size))
+
+    def _move(self, source: str, key: str) -> int:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(self.path, 0o700)
+        target = os.path.join(self.path, key)
+        copied = False
+        try:
+            os.rename(source, target)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            copied = True
+            _copy(source, target + PART)
+            os.rename(target + PART, target)
+        # On disk before the outcome that speaks of it.
+        descriptor = os.open(target, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fchmod(descriptor, 0o600)
+            os.fsync(descriptor)
+            size = os.fstat(descriptor).st_size
+        finally:
+            os.close(descriptor)
+        _sync_folder(self.path)
+        if copied:
+            os.unlink(source)
+        return size
+
+    def stored(self, result: str) -> StoredFile:
+        """The file of a stored result."""
+        record = decode_file(result)
+        path = os.path.join(self.path, record.key)
+        return StoredFile(path, record.name, record.media_type, record.size)
+
+    def keys(self) -> list[str]:
+        """Names of all that is here, files that are being copied included."""
+        try:
+            names = os.listdir(self.path)
+        except FileNotFoundError:
+            return []
+        return [name for name in names if is_key(name.removesuffix(PART))]
+
+    def remove(self, keys: Iterable[str]) -> None:
+        """Delete these, where they are there."""
+        for key in keys:
+            if is_key(key.removesuffix(PART)):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(os.path.join(self.path, key))
+
+
+def _copy(source: str, target: str) -> None:
+    import shutil  # not with the runner: it brings all compressions along
+
+    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with open(source, "rb") as reading, os.fdopen(descriptor, "wb") as writing:
+        shutil.copyfileobj(reading, writing, 1024 * 1024)
+
+
+def _sync_folder(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,46 @@
+"""Deletes files of jobs that are gone: the row first, then the file, so that a crash loses none."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from ..errors import StoreError
+from ..running.context import Run
+from ..running.files import FileFolder
+from ..store.base import Store
+from ..store.group_commit import GroupCommit
+from ..store.journal import ForgetFiles
+
+SLICE_FILES = 1_000
+
+log = logging.getLogger("asyncjobs")
+
+
+class Sweeper:
+    """Looks after the folder of files."""
+
+    def __init__(self, folder: FileFolder, store: Store, commit: GroupCommit[Run]) -> None:
+        self._folder = folder
+        self._store = store
+        self._commit = commit
+
+    async def sweep(self) -> None:
+        """Delete the files of jobs that were deleted, pruned or started anew."""
+        try:
+            while gone := await self._store.gone_files(SLICE_FILES):
+                await asyncio.to_thread(self._folder.remove, gone)
+                await self._commit.execute(ForgetFiles(gone))
+        except (StoreError, OSError) as error:
+            log.warning("files of deleted jobs stay for now: %s", error)
+
+    async def sweep_orphans(self) -> None:
+        """Delete files whose run never reported them: its process died in between."""
+        try:
+            keys = self._folder.keys()
+            for start in range(0, len(keys), SLICE_FILES):
+                orphans = await self._store.orphaned_files(keys[start : start + SLICE_FILES])
+                if orphans:
+                    await asyncio.to_thread(self._folder.remove, orphans)
+        except (StoreError, OSError) as error:
+            log.warning("files that no job owns stay until the next start: %s", error)
