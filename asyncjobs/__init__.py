@@ -73,6 +73,7 @@ if TYPE_CHECKING:
     from .store.journal import Event as Event
     from .store.journal import LogLine as LogLine
     from .store.journal import LogPage as LogPage
+    from .subscribing import Subscriber as Subscriber
     from .tasks import Task as Task
     from .tasks import Tasks as Tasks
 
@@ -103,6 +104,7 @@ _HOMES = {
     "running.resources": "Resource",
     "states": "State",
     "store.journal": "Event LogLine LogPage",
+    "subscribing": "Subscriber",
     "tasks": "Task Tasks",
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}

@@ -21,6 +21,7 @@ from .store.journal import (
     cursor_of,
     place_of,
 )
+from .subscribing import Subscriber
 
 if TYPE_CHECKING:
     from .records import Job
@@ -63,6 +64,22 @@ class EventSource:
             RunnerNotStarted, RunnerClosed, RunnerFailed: there is no database to read.
         """
         return follow(self.engine(), after, task=task, kinds=kinds, job_id=job_id)
+
+    def subscriber(
+        self, name: str, *, task: str | None = None, kinds: Iterable[str] | None = None
+    ) -> Subscriber:
+        """A listener whose place is kept in the database under its name, over restarts.
+
+        Args:
+            name: whose place it is.
+            task, kinds: hear only these.
+
+        Raises:
+            InvalidOption: an unknown kind, or a name that means nothing.
+        """
+        if task is not None:
+            check_text(task, "task")
+        return Subscriber(self.engine, check_text(name, "name"), task, check_kinds(kinds))
 
     async def cursor(self) -> str:
         """The present end of the journal: ``events(after=...)`` hears all that comes after it.

@@ -35,6 +35,7 @@ FLOORS = {
     "asyncjobs.services": 4,
     "asyncjobs.tasks": 5,
     "asyncjobs.filters": 5,
+    "asyncjobs.subscribing": 5,
     "asyncjobs.watching": 5,
     "asyncjobs.handle": 5,
     "asyncjobs.errands": 5,

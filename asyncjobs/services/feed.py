@@ -65,6 +65,18 @@ class Listener:
                 await self._catch_up()
         return self._waiting.popleft()
 
+    @property
+    def passed(self) -> Place:
+        """Before this place there is nothing that it has not given out, or passed over."""
+        return self._feed.place if self._live and not self._waiting else self._place
+
+    def move(self, place: Place) -> None:
+        """Go on from another place."""
+        self._leave()
+        self._waiting.clear()
+        self._place = place
+        self.wake()
+
     def close(self) -> None:
         """Listen no more."""
         self._leave()

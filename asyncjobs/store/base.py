@@ -28,7 +28,7 @@ from ..records import (
     Queue,
     Transition,
 )
-from .journal import ForgetFiles, Watched
+from .journal import Acknowledge, ForgetFiles, Watched
 
 LONG_AGO = -(2**63)
 
@@ -262,6 +262,7 @@ Operation = (
     | Report
     | Annotate
     | ForgetFiles
+    | Acknowledge
     | Claim
     | Cancel
     | Requeue

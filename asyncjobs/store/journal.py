@@ -114,6 +114,14 @@ class JournalEnd(NamedTuple):
     pruned: int
 
 
+class Acknowledge(Struct, frozen=True):
+    """Note how far a named subscriber has got: back only when it is moved. Result: None."""
+
+    name: str
+    place: Place
+    move: bool = False
+
+
 class ForgetFiles(Struct, frozen=True):
     """Forget files of jobs that are gone: they are gone as well. Result: None."""
 
@@ -142,6 +150,10 @@ class Watched(Protocol):
 
     async def journal_place_at(self, instant: datetime) -> Place:
         """Before the first event of that instant or later."""
+        ...
+
+    async def subscriber_place(self, name: str) -> Place | None:
+        """Where a named subscriber goes on; ``None`` for one that never was."""
         ...
 
     async def gone_files(self, limit: int) -> list[str]:

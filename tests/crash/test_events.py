@@ -115,6 +115,35 @@ async def test_no_event_is_lost_or_doubled_over_kills_of_writers_and_listeners(
     assert listener_kills > 1
 
 
+async def test_subscriber_hears_each_event_at_least_once_over_its_own_deaths(
+    tmp_path: Path,
+) -> None:
+    kills = 8
+    chance = random.Random(seed_of("subscriber"))
+    database, heard = tmp_path / "jobs.db", tmp_path / "heard"
+    start = await first_cursor(database)
+    heard.write_text(start + "\n")
+    runner = Runner(database)
+    async with deadline(60), runner.client():
+        await runner.subscriber("audit").rewind(start)
+        member = await Host.start("member", database, tmp_path, 1, json.dumps({}))
+        await member.write("load")
+        for _ in range(kills):
+            listener = await Host.start("listener", database, heard, "audit")
+            await asyncio.sleep(chance.random() * 0.5)
+            await listener.kill()
+        await member.write("stop")
+        assert (await member.ended())[0] == 0
+        truth = journal_of(database)
+        listener = await Host.start("listener", database, heard, "audit")
+        while heard_in(heard)[-1:] != truth[-1:]:
+            await asyncio.sleep(0.01)
+        await listener.kill()
+    lines = heard_in(heard)
+    print(f"{len(truth)} events, {len(lines) - len(truth)} of them heard again, {kills} kills")
+    assert list(dict.fromkeys(lines)) == truth, "none left out, and the first time in their order"
+
+
 @pytest.mark.timed
 async def test_listener_hears_another_process_within_milliseconds(tmp_path: Path) -> None:
     rounds = 60

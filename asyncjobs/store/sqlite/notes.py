@@ -9,12 +9,18 @@ from ...records import LogEntry, Note
 from ...rules.limits import LOG_BYTES_MAX, LOG_LINES_MAX
 from ...states import Event
 from ..base import Annotate, Prune
+from ..journal import Acknowledge
 from .transaction import Transaction, to_json
 
 
 def annotate(tx: Transaction, operation: Annotate) -> None:
     """Write the notes of runs that go on."""
     write_notes(tx, operation.instance, operation.notes)
+
+
+def acknowledge(tx: Transaction, operation: Acknowledge) -> None:
+    """How far a subscriber has got."""
+    tx.fetch("acknowledge", operation.name, *operation.place, tx.now, operation.move)
 
 
 def write_notes(tx: Transaction, instance: str, notes: Sequence[Note]) -> None:

@@ -15,6 +15,7 @@ WRITES: dict[type, Callable[[Transaction, Any], Any]] = {
     base.Report: writes.report,
     base.Annotate: notes.annotate,
     journal.ForgetFiles: writes.forget_files,
+    journal.Acknowledge: notes.acknowledge,
     base.Claim: claiming.claim,
     base.Cancel: writes.cancel,
     base.Requeue: writes.requeue,

@@ -180,6 +180,15 @@ SELECT seq, id, task, state,
        iif(state = 'cancelled', ifnull(nullif(cancel_reason, ''), reason), reason), options
 FROM asyncjobs_jobs WHERE seq IN (SELECT value FROM json_each(?)) AND options IS NOT NULL;
 
+-- acknowledge: how far a named subscriber has got; back only when it is moved.
+INSERT INTO asyncjobs_subscribers (name, position, place, at) VALUES (?1, ?2, ?3, ?4)
+ON CONFLICT (name) DO UPDATE
+SET position = excluded.position, place = excluded.place, at = excluded.at
+WHERE ?5 OR (excluded.position, excluded.place) > (position, place);
+
+-- subscriber_place: where a named subscriber goes on.
+SELECT position, place FROM asyncjobs_subscribers WHERE name = ?;
+
 -- insert_files: files among the results.
 INSERT OR ROLLBACK INTO asyncjobs_files (file, seq) VALUES {rows:2};
 

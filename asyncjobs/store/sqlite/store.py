@@ -346,6 +346,15 @@ class SQLiteStore:
         )
         return None if row is None else int(row[0])
 
+    async def subscriber_place(self, name: str) -> Place | None:
+        """Where a named subscriber goes on; ``None`` for one that never was."""
+        row = await self._reader.run(
+            lambda connection: connection.execute(
+                STATEMENTS["subscriber_place"], (name,)
+            ).fetchone()
+        )
+        return None if row is None else Place(*row)
+
     async def gone_files(self, limit: int) -> builtins.list[str]:
         """Files of jobs that were deleted or start anew."""
         rows = await self._reader.run(
