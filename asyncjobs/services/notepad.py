@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from ..records import Note
 from ..rules.limits import FLUSH_BYTES_MAX, FLUSH_ROWS_MAX
 from ..running.context import Run
-from ..store.base import Annotate
 from ..store.group_commit import GroupCommit
+from ..store.journal import Annotate
 
 WRITE_SECONDS = 0.2
 """Between two writes; the first word after a silence is written at once."""

@@ -23,12 +23,11 @@ from ..records import (
     Claimed,
     Job,
     NewJob,
-    Note,
     Outcome,
     Queue,
     Transition,
 )
-from .journal import Acknowledge, ForgetFiles, Watched
+from .journal import Acknowledge, Annotate, ForgetFiles, Watched
 
 LONG_AGO = -(2**63)
 
@@ -54,16 +53,6 @@ class Report(Struct, frozen=True):
 
     instance: str
     transitions: Sequence[Transition]
-
-
-class Annotate(Struct, frozen=True):
-    """Write what runs of ``instance`` say of themselves while they go on. Result: None.
-
-    What is older than what is there, or of a run that has ended, changes nothing.
-    """
-
-    instance: str
-    notes: Sequence[Note]
 
 
 class Claim(Struct, frozen=True):

@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 from msgspec import Struct
 
 from ..errors import InvalidOption
-from ..records import Progress
+from ..records import Note, Progress
 from ..states import Event as Kind
 
 QUIET_KINDS = frozenset({Kind.LOGGED.value})
@@ -112,6 +112,16 @@ class JournalEnd(NamedTuple):
     place: Place
     """Where the next event will stand."""
     pruned: int
+
+
+class Annotate(Struct, frozen=True):
+    """Write what runs of ``instance`` say of themselves while they go on. Result: None.
+
+    What is older than what is there, or of a run that has ended, changes nothing.
+    """
+
+    instance: str
+    notes: Sequence[Note]
 
 
 class Acknowledge(Struct, frozen=True):

@@ -12,8 +12,9 @@ import pytest
 from asyncjobs.records import Note, ProgressValue
 from asyncjobs.services.pruner import SLICE_ROWS, Pruner
 from asyncjobs.states import Event
-from asyncjobs.store.base import Annotate, Cancel, Delete, Join, Leave, Prune
+from asyncjobs.store.base import Cancel, Delete, Join, Leave, Prune
 from asyncjobs.store.group_commit import GroupCommit
+from asyncjobs.store.journal import Annotate
 from asyncjobs.store.sqlite.store import SQLiteStore
 from asyncjobs.testing import ManualClock
 

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 from ...records import LogEntry, Note
 from ...rules.limits import LOG_BYTES_MAX, LOG_LINES_MAX
 from ...states import Event
-from ..base import Annotate, Prune
-from ..journal import Acknowledge
+from ..base import Prune
+from ..journal import Acknowledge, Annotate
 from .transaction import Transaction, to_json
 
 

@@ -13,7 +13,7 @@ WRITES: dict[type, Callable[[Transaction, Any], Any]] = {
     base.Insert: inserting.insert,
     base.InsertAndClaim: inserting.insert_and_claim,
     base.Report: writes.report,
-    base.Annotate: notes.annotate,
+    journal.Annotate: notes.annotate,
     journal.ForgetFiles: writes.forget_files,
     journal.Acknowledge: notes.acknowledge,
     base.Claim: claiming.claim,
