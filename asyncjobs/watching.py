@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from .errors import InvalidOption
 from .rules.limits import PAGE_MAX, check_choice, check_text
 from .services.feed import Listener
+from .states import FINISHED
 from .states import Event as Kind
 from .store.journal import (
     LAST_KINDS,
@@ -184,14 +185,14 @@ async def follow_log(engine: Engine, job: Job, after: str | None) -> AsyncIterat
     listener = Listener(engine.feed, await engine.feed.end(), seq=job.seq, kinds=kinds)
     try:
         while True:
-            current = await engine.store.get(job.id)
+            standing = await engine.store.standing(job.seq)
             page = await engine.store.logs(job.id, after=after, limit=PAGE_MAX)
             for line in page.lines:
                 yield line
             after = page.cursor
             if len(page.lines) == PAGE_MAX:
                 continue
-            if current is None or current.finished or await listener.next() is None:
+            if standing is None or standing[0] in FINISHED or await listener.next() is None:
                 return
     finally:
         listener.close()
@@ -199,5 +200,5 @@ async def follow_log(engine: Engine, job: Job, after: str | None) -> AsyncIterat
 
 async def _is_last(engine: Engine, event: Event) -> bool:
     """Whether the job still stands where the event left it: it may have been retried by hand."""
-    job = await engine.store.get(event.job_id)
-    return job is None or (job.finished and job.claim == event.claim)
+    standing = await engine.store.standing(event.seq)
+    return standing is None or (standing[0] in FINISHED and standing[1] == event.claim)

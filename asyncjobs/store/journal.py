@@ -150,6 +150,10 @@ class Watched(Protocol):
         """The job's row, also of one that is deleted, as long as the journal knows it."""
         ...
 
+    async def standing(self, seq: int) -> tuple[str, int] | None:
+        """The state and the claim number of a job's row, without all that hangs on it."""
+        ...
+
     async def read_journal(self, what: JournalQuery) -> JournalPage:
         """The next events that pass, in commit order."""
         ...

@@ -533,6 +533,9 @@ SELECT value FROM asyncjobs_meta WHERE name = 'database_id';
 -- seq_of: the row of a job, also of a deleted one.
 SELECT seq FROM asyncjobs_jobs WHERE id = ? UNION ALL SELECT seq FROM asyncjobs_gone WHERE id = ?;
 
+-- standing: where one job stands.
+SELECT state, claim FROM asyncjobs_jobs WHERE seq = ?;
+
 -- journal_from: rows of the journal from a position on, in commit order.
 SELECT position, at, kind, jobs, detail FROM asyncjobs_journal
 WHERE position >= ? ORDER BY position LIMIT ?;

@@ -379,6 +379,13 @@ class SQLiteStore:
             lambda connection: journal.read_log(connection, job_id, place, limit)
         )
 
+    async def standing(self, seq: int) -> tuple[str, int] | None:
+        """The state and the claim number of a job's row, without all that hangs on it."""
+        row: tuple[str, int] | None = await self._reader.run(
+            lambda connection: connection.execute(STATEMENTS["standing"], (seq,)).fetchone()
+        )
+        return row
+
     async def read_journal(self, what: JournalQuery) -> JournalPage:
         """The next events that pass, in commit order."""
         return await self._reader.run(
