@@ -25,6 +25,7 @@ class Mutant(NamedTuple):
 
 SQL = "store/sqlite/queries.sql"
 WRITES = "store/sqlite/writes.py"
+INSERTING = "store/sqlite/inserting.py"
 CLAIMING = "store/sqlite/claiming.py"
 TRANSACTION = "store/sqlite/transaction.py"
 STORE_FILE = "store/sqlite/store.py"
@@ -103,8 +104,8 @@ MUTANTS = (
     Mutant("running jobs may be deleted", WRITES,
            "if j.state != State.RUNNING], Event.DELETED)", "if True], Event.DELETED)", MODEL),
     Mutant("a result outlives a retry by hand", WRITES,
-           'tx.fetch("delete_results", seqs)\n        for', "for", MODEL),
-    Mutant("keys are forgotten", WRITES,
+           'tx.fetch("delete_results", seqs)\n        ', "", MODEL),
+    Mutant("keys are forgotten", INSERTING,
            "    keys = [(job.key, job.task) for job in jobs if job.key]",
            "    keys = []  # type: ignore[var-annotated]", MODEL + STORE),
     Mutant("a job may crash once more than it may", OUTCOME, "if crashes + 1 >= max_crashes:",
