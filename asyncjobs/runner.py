@@ -20,15 +20,14 @@ from .errors import (
     RunnerAlreadyStarted,
     RunnerClosed,
     RunnerNotStarted,
-    UnknownTask,
 )
 from .handle import JobHandle, key_conflict
+from .intake import check_job, check_jobs
 from .program import run_until_signalled
 from .records import Accepted, NewJob
 from .registry import Registry
 from .rules.carrying import check_carry
 from .rules.limits import (
-    BULK_MAX,
     CONCURRENCY_MAX,
     check_choice,
     check_flag,
@@ -46,7 +45,7 @@ from .running.resources import Resource
 from .services.engine import Engine
 from .services.instance import LEASE_SECONDS
 from .services.resolver import GONE
-from .services.settings import Settings
+from .services.settings import Settings, check_threads, keep_seconds
 from .services.tally import Tally
 from .tasks import Task, TaskRegistrar, Tasks
 from .watching import EventSource
@@ -129,24 +128,20 @@ class Runner(TaskRegistrar, EventSource):
         if unknown:
             raise unknown_option(unknown, Runner.__init__, "Runner")
         super().__init__()
-        if threads is None:
-            threads = min(32, (os.cpu_count() or 1) + 4)
         self.clock = SystemClock() if clock is None else check_clock(clock)
         self._settings = Settings(
             path=check_url(url),
             durability=check_choice(durability, "durability", ("full", "normal")),
             shared=check_flag(shared, "shared"),
             concurrency=check_integer(concurrency, "concurrency", least=1, most=CONCURRENCY_MAX),
-            threads=check_integer(threads, "threads", least=1, most=CONCURRENCY_MAX),
+            threads=check_threads(threads),
             queues=check_queues(queues),
             grace_seconds=to_seconds(grace, "grace"),
             lease_seconds=to_seconds(lease_seconds, "lease_seconds", at_least=0.1),
             loop_block_seconds=to_seconds(loop_block_seconds, "loop_block_seconds", at_least=0.01),
-            keep_seconds={
-                "completed": to_seconds(keep_completed, "keep_completed"),
-                "failed": to_seconds(keep_failed, "keep_failed"),
-                "cancelled": to_seconds(keep_cancelled, "keep_cancelled"),
-            },
+            keep_seconds=keep_seconds(
+                completed=keep_completed, failed=keep_failed, cancelled=keep_cancelled
+            ),
             keep_journal_seconds=to_seconds(keep_journal, "keep_journal"),
             clock=self.clock,
             random=Random() if random is None else check_random(random),
@@ -232,7 +227,7 @@ class Runner(TaskRegistrar, EventSource):
         engine = self.engine()
         if arguments:
             raise InvalidOption("enqueue takes one job: pass task.job(...) with its arguments")
-        self._check_task(job)
+        check_job(job, self._tasks)
         box = engine.mailboxes.open(job.id, local=True)
         if tx is None:
             accepted = await engine.commit.enqueue(job)
@@ -256,19 +251,8 @@ class Runner(TaskRegistrar, EventSource):
             InvalidOption: more than 10,000 jobs.
             UnknownTask, RunnerNotStarted, StoreError: as :meth:`enqueue`.
         """
-        if isinstance(jobs, NewJob) or not isinstance(jobs, Iterable):
-            raise InvalidOption(
-                f"enqueue_many takes what task.job(...) gives, several of them, got "
-                f"{type(jobs).__name__}"
-            )
-        jobs = list(jobs)
         engine = self.engine()
-        if len(jobs) > BULK_MAX:
-            raise InvalidOption(
-                f"{len(jobs)} jobs in one enqueue_many; at most {BULK_MAX}: split them"
-            )
-        for place, job in enumerate(jobs):
-            self._check_task(job, place)
+        jobs = check_jobs(jobs, self._tasks)
         if not jobs:
             return []
         boxes = [engine.mailboxes.open(job.id, local=True) for job in jobs]
@@ -328,16 +312,6 @@ class Runner(TaskRegistrar, EventSource):
         there = self.engine().mailboxes.open(accepted.job_id, local=False)
         there.local = False  # also the one just opened for it: its end may be long past
         return JobHandle(self, accepted.job_id, there, existing=True)
-
-    def _check_task(self, job: NewJob[Any], place: int | None = None) -> None:
-        if isinstance(job, NewJob) and job.task in self._tasks:
-            return
-        what = "enqueue" if place is None else f"jobs[{place}] of enqueue_many"
-        if not isinstance(job, NewJob):
-            raise InvalidOption(f"{what}: needs what task.job(...) gives, got {type(job).__name__}")
-        raise UnknownTask(
-            f"{what}: task {job.task!r} does not belong to this runner; call runner.include(tasks)"
-        )
 
     # Life
 

@@ -78,11 +78,9 @@ class Task(Generic[P, R]):
         self.module = calling_module()
         self.is_async = _is_async(function)
         self.name = check_text(name if name is not None else _default_name(function), "name")
-        self.executor = check_choice(
-            ("coroutine" if self.is_async else "thread") if executor is None else executor,
-            "executor",
-            EXECUTORS,
-        )
+        if executor is None:
+            executor = "coroutine" if self.is_async else "thread"
+        self.executor = check_choice(executor, "executor", EXECUTORS)
         self.memory_limit = check_memory_limit(memory_limit, self.executor)
         self.retry: RetryPolicy = Retry() if retry is None else check_retry(retry)
         self.timeout = None if timeout is None else check_timeout(timeout)

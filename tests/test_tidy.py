@@ -39,6 +39,7 @@ FLOORS = {
     "asyncjobs.watching": 5,
     "asyncjobs.handle": 5,
     "asyncjobs.errands": 5,
+    "asyncjobs.intake": 5,
     "asyncjobs.registry": 5,
     "asyncjobs.program": 5,
     "asyncjobs.runner": 5,

@@ -19,3 +19,10 @@ async def repeat(verb: Callable[[], Awaitable[None]], seconds: float) -> None:
             await verb()
         except (StoreError, OSError) as error:
             log.warning("%s will be tried again: %s", verb.__name__, error)
+
+
+def only(error: BaseException) -> BaseException:
+    """The one error in a task group's: who waits for it has no use for the group."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error

@@ -33,7 +33,7 @@ from ..running.resources import Resource, ResourceSet
 from ..store.base import Join, Leave
 from ..store.group_commit import GroupCommit
 from ..store.sqlite.store import MEMORY, SQLiteStore
-from .base import repeat
+from .base import only, repeat
 from .completer import Completer
 from .dispatcher import Dispatcher
 from .doorbell import Doorbell, Ring
@@ -158,7 +158,7 @@ class Engine:
                 with anyio.CancelScope(shield=True):
                     await self._take_down()
         except BaseException as error:
-            self.failure = _only(error)
+            self.failure = only(error)
             failed = self._failed()
             self.commit.abandon(failed)
             self.mailboxes.fail_all(failed)
@@ -498,10 +498,3 @@ class Engine:
         while not (self.commit.quiet if self.client else self.dispatcher.idle):
             self.check_open()
             await self.commit.flushed()
-
-
-def _only(error: BaseException) -> BaseException:
-    """The one error in a task group's: who waits for it has no use for the group."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error
