@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -9,6 +10,7 @@ import msgspec
 from .errors import InvalidOption
 from .handle import JobHandle
 from .records import NewJob
+from .rules.files import MARK, File
 from .running.context import Run
 from .states import State
 
@@ -30,6 +32,8 @@ async def run_errand(runner: Runner, run: Run, what: str, subject: Any) -> Any:
         else:
             handles = await runner.enqueue_many(jobs)
         return [(handle.id, False) if handle.existing else None for handle in handles]
+    if what == "keep":
+        return await asyncio.to_thread(runner.engine().files.take, run, File(*subject))
     job_id, detail = subject
     handle: JobHandle[Any] = runner.handle(job_id)
     match what:
@@ -37,7 +41,7 @@ async def run_errand(runner: Runner, run: Run, what: str, subject: Any) -> Any:
             outcome = await handle.outcome(detail)
             if outcome.state is not State.COMPLETED:
                 raise handle.error(outcome)
-            return (outcome.task, outcome.result)
+            return (outcome.task, outcome.result, _file_of(runner, outcome.result or ""))
         case "wait":
             return await handle.wait(detail)
         case "job":
@@ -47,3 +51,11 @@ async def run_errand(runner: Runner, run: Run, what: str, subject: Any) -> Any:
         case "retry":
             return await handle.retry()
     raise InvalidOption(f"a worker asks for {what!r}, which nobody here can do")
+
+
+def _file_of(runner: Runner, result: str) -> tuple[str, str, str, int] | None:
+    """What a file's handle is made of, when the job has returned one."""
+    if not result.startswith(MARK):
+        return None
+    file = runner.engine().files.stored(result)
+    return (file.path, file.name, file.media_type, file.size)

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from ..errors import JobSignal
 from ..rules.limits import LOG_LINE_MAX, NAME_MAX, storable
 
 if TYPE_CHECKING:
@@ -69,6 +70,8 @@ class JobLogger(logging.LoggerAdapter[logging.Logger]):
 def _text_of(record: logging.LogRecord) -> str:
     try:
         text = record.getMessage()
+    except JobSignal:  # a worker's job is told to stop wherever it is
+        raise
     except Exception:  # arguments that do not fit, or a user's __str__
         text = f"{record.msg!s:.500} <its arguments do not fit>" if isinstance(
             record.msg, str

@@ -53,22 +53,25 @@ _lock = threading.Lock()
 
 
 @contextlib.contextmanager
-def logbook() -> Iterator[None]:
-    """Keep records while a runner runs. The last one of the process leaves all as it was."""
+def logbook(handler: logging.Handler = _handler) -> Iterator[None]:
+    """Keep records while a runner runs. The last one of the process leaves all as it was.
+
+    ``handler`` is another one in workers, where there is one logbook.
+    """
     global _users
     root = logging.getLogger()
     with _lock:
         _users += 1
-        if _handler not in root.handlers:
+        if handler not in root.handlers:
             # A new list: other threads may be going through the old one.
-            root.handlers = [_handler, *root.handlers]
+            root.handlers = [handler, *root.handlers]
     try:
         yield
     finally:
         with _lock:
             _users -= 1
             if _users == 0:
-                root.handlers = [handler for handler in root.handlers if handler is not _handler]
+                root.handlers = [one for one in root.handlers if one is not handler]
 
 
 def _is_ours(name: str) -> bool:

@@ -16,7 +16,7 @@ class Notes:
     """The notes of one run. The job writes them, in whatever thread; the event loop collects."""
 
     __slots__ = (
-        *("_bytes", "_collected", "_last", "_lines", "_lock", "_number", "_written"),
+        *("_bytes", "_collected", "_heard", "_last", "_lines", "_lock", "_number", "_written"),
         *("dirty", "progress"),
     )
 
@@ -30,17 +30,31 @@ class Notes:
         self._lock = threading.Lock()
         self._lines: deque[LogEntry] = deque()
         self._last = 0
+        self._heard = 0
         self._bytes = 0
 
     def add_line(self, at: int, level: str, logger: str, text: str) -> None:
         """One more line of the log; beyond the limits the oldest go."""
         with self._lock:
             self._last += 1
-            line = LogEntry(self._last, at, level, logger, text)
-            self._lines.append(line)
-            self._bytes += line.size
-            while len(self._lines) > LOG_LINES_MAX or self._bytes > LOG_BYTES_MAX:
-                self._bytes -= self._lines.popleft().size
+            self._keep(LogEntry(self._last, at, level, logger, text))
+
+    def hear(self, note: Note) -> None:
+        """What the run has said in another process, whose numbers tell what it has dropped."""
+        if note.progress is not None:
+            self.progress = (note.progress.done, note.progress.total, note.progress.note)
+        with self._lock:
+            for line in note.lines:
+                if line.number > self._heard:
+                    self._last += line.number - self._heard
+                    self._heard = line.number
+                    self._keep(line._replace(number=self._last))
+
+    def _keep(self, line: LogEntry) -> None:
+        self._lines.append(line)
+        self._bytes += line.size
+        while len(self._lines) > LOG_LINES_MAX or self._bytes > LOG_BYTES_MAX:
+            self._bytes -= self._lines.popleft().size
 
     def collect(self, seq: int, claim: int, attempt: int) -> Note | None:
         """What is not known to be on disk; ``None`` when all of it is."""

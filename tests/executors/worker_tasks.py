@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import itertools
+import logging
 import os
 import random
 import signal
@@ -21,6 +23,7 @@ from typing import Any
 from asyncjobs import (
     Cancel,
     Fail,
+    File,
     InvalidOption,
     JobFailed,
     JobStopped,
@@ -415,3 +418,77 @@ def take_shared(path: str, megabytes: int) -> None:
     block = bytearray(os.urandom(1024) * 1024 * megabytes)
     threading.Event().wait()
     print(len(block))
+
+
+# Saying something
+
+
+@tasks.task(executor="process")
+def count_and_wait(pipe: str) -> None:
+    current_job().progress(1, 3, "one")
+    with open(pipe) as waiting:
+        waiting.readline()
+    current_job().progress(2, 3, "two")
+
+
+@tasks.task(executor="process")
+async def count(upto: int) -> None:
+    for done in range(1, upto + 1):
+        current_job().progress(done, upto)
+
+
+@tasks.task(executor="process", max_crashes=1)
+def count_and_die() -> None:
+    current_job().progress(7)
+    logging.getLogger("shop").warning("this is the end")
+    os._exit(3)
+
+
+@tasks.task(executor="process")
+def count_for_ever(started: str) -> None:
+    for done in itertools.count():
+        current_job().progress(done)
+        current_job().logger.info("%d", done)
+        logging.getLogger("shop").warning("%d", done)
+        if done == 100:
+            Path(started).write_text(f"{os.getpid()}\n")
+
+
+@tasks.task(executor="process", log_level="INFO")
+def log_much(lines: int) -> None:
+    shop = logging.getLogger("shop")
+    for number in range(lines):
+        shop.warning("line %d", number)
+    current_job().logger.debug("below the level of the task")
+    current_job().logger.info("below the level of the application")
+    try:
+        raise ValueError("inside")
+    except ValueError:
+        current_job().logger.exception("above both")
+
+
+@tasks.task(executor="process")
+def make_file(folder: str, content: str) -> File:
+    os.chdir(folder)
+    if content:
+        Path("made.txt").write_text(content)
+    return File("made.txt", "a name.txt", "text/plain")
+
+
+@tasks.task(executor="process")
+async def read_childs_file(folder: str) -> list[str]:
+    handle = await make_file.enqueue(folder, "of a child")
+    file = await handle
+    with file.open() as content:
+        return [content.read().decode(), file.name, file.media_type]
+
+
+@tasks.task(executor="process")
+async def ask_a_child() -> list[Any]:
+    handle = await count.enqueue(3)
+    await handle
+    progress = await handle.progress()
+    try:
+        return [progress and progress.done, handle.events()]
+    except RunnerNotStarted as error:
+        return [progress and progress.done, str(error)]

@@ -22,18 +22,21 @@ from typing import Any, NoReturn
 from ....records import ErrorRecord
 from ....rules.limits import MESSAGE_MAX
 from ....rules.outcome import Happened, Raised
-from ... import joblog
 from ...context import JobStopped, Run, RunnableTask
 from ...ending import error_record, exception_happened
+from ...joblog import job_log
+from ...logbook import JobLogHandler, logbook
 from ...resources import Resource, ResourceSet
 from ..base import execute
 from .remote import RemoteRunner
 from .restore import Surroundings, cancel_leftovers
+from .saying import Undisturbed
 from .usage import forget_peak, limit_memory, own_cpu_seconds, own_peak_rss, rss_of
 from .wire import (
     Answer,
     Done,
     Frames,
+    GoOn,
     Log,
     Message,
     Start,
@@ -84,22 +87,26 @@ class Worker:
         signal.signal(STOP_SIGNAL, self._stop_signalled)
         self._held += 1
         self._surroundings = Surroundings(output)
-        self._host.connect(self.send)
-        joblog.job_log.handlers = [_Forward(self.send)]
-        joblog.job_log.propagate = False
+        self._host.connect(self.send, self._undisturbed)
+        keeper = _Keeper(self._undisturbed)
+        job_log.handlers = [keeper, _Forward(self.send, self._undisturbed)]
+        job_log.propagate = False
         threading.Thread(target=self._listen, name="asyncjobs-listen", daemon=True).start()
-        while (start := self._inbox.get()) is not None:
-            self._serve_one(start)
+        with logbook(keeper):
+            while (start := self._inbox.get()) is not None:
+                self._serve_one(start)
         self._leave()
 
     def _serve_one(self, start: Start) -> None:
         cpu_seconds = own_cpu_seconds()
         forget_peak()
-        joblog.job_log.setLevel(start.log_level)
+        job_log.setLevel(start.log_level)
         happened, spent = self._attempt(start)
         spent = self._tidy() or spent
         usage = Usage(own_cpu_seconds() - cpu_seconds, own_peak_rss(), rss_of("self") or 0)
-        self._run = None
+        run, self._run = self._run, None
+        if run is not None:
+            self._host.notepad.last_words(run)
         self.send(Done(outcome_of(happened), usage, spent))
 
     def _attempt(self, start: Start) -> tuple[Happened, str | None]:
@@ -209,19 +216,25 @@ class Worker:
     def send(self, message: Message) -> None:
         """Say something to the host, whole, from any thread."""
         data = frame(message)
-        main = threading.get_ident() == self._main
-        if main:
-            self._held += 1
+        with self._undisturbed():
+            try:
+                with self._sending:
+                    self._connection.sendall(data)
+            except OSError:
+                self._die()
+
+    @contextlib.contextmanager
+    def _undisturbed(self) -> Iterator[None]:
+        """In the main thread, the exception from outside is raised after this at the earliest."""
+        if threading.get_ident() != self._main:
+            yield
+            return
+        self._held += 1
         try:
-            with self._sending:
-                self._connection.sendall(data)
-        except OSError:
-            self._die()
+            yield
         finally:
-            if main:
-                self._held -= 1
-        if main:
-            self._raise_if_due()
+            self._held -= 1
+        self._raise_if_due()
 
     def _listen(self) -> None:
         frames = Frames()
@@ -247,6 +260,8 @@ class Worker:
                 self._stop(reason)
             case Answer():
                 self._host.answered(message)
+            case GoOn():
+                self._host.notepad.go_on()
 
     # The end
 
@@ -279,21 +294,33 @@ def _over_limit(happened: Happened, limit: int) -> Happened:
     return Raised(error, happened.retry_in, "memory_limit")
 
 
+class _Keeper(JobLogHandler):
+    """Keeps records, without being stopped midway: what writes to stderr would swallow that."""
+
+    def __init__(self, undisturbed: Undisturbed) -> None:
+        super().__init__()
+        self._undisturbed = undisturbed
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        with self._undisturbed():
+            return super().handle(record)
+
+
 class _Forward(logging.Handler):
     """Sends the records of ``current_job().logger`` to the host."""
 
-    def __init__(self, send: Callable[[Message], None]) -> None:
+    def __init__(self, send: Callable[[Message], None], undisturbed: Undisturbed) -> None:
         super().__init__()
         self._say = send
+        self._undisturbed = undisturbed
 
     def emit(self, record: logging.LogRecord) -> None:
-        try:
-            text = record.getMessage()[:MESSAGE_MAX]
-            trace = None
-            if record.exc_info and record.exc_info[1] is not None:
-                trace = error_record(record.exc_info[1]).traceback
-            self._say(Log(record.levelno, text, record.created, trace))
-        except JobStopped:
-            raise
-        except Exception:
-            self.handleError(record)
+        with self._undisturbed():
+            try:
+                text = record.getMessage()[:MESSAGE_MAX]
+                trace = None
+                if record.exc_info and record.exc_info[1] is not None:
+                    trace = error_record(record.exc_info[1]).traceback
+                self._say(Log(record.levelno, text, record.created, trace))
+            except Exception:
+                self.handleError(record)

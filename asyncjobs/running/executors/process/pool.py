@@ -14,17 +14,18 @@ from collections.abc import Callable
 from random import Random
 
 from ....errors import WorkersFailed
-from ....records import RunUsage, WorkerInfo
+from ....records import Note, RunUsage, WorkerInfo
 from ....rules.outcome import Happened, Released
-from ... import joblog
 from ...context import Run
 from ...ending import memory_happened, refusal_happened, stopped_happened, worker_lost
+from ...joblog import job_log
 from ..base import Setting
 from .ahead import Ahead
 from .child import CUT_OFF
 from .errands import Errand, Errands
 from .forkserver import ForkServer
 from .link import CLOSED, RESET
+from .saying import SAY_SECONDS, hear, log_again
 from .server import NOT_BORN
 from .settings import PoolSettings
 from .supply import Supply
@@ -36,8 +37,10 @@ from .wire import (
     FromServer,
     FromWorker,
     Garbage,
+    GoOn,
     Log,
     Ready,
+    Said,
     Setup,
     Unready,
     happened_of,
@@ -191,7 +194,7 @@ class WorkerPool:
             return
         worker = self._take_alone() if fresh else self._take_warm()
         self._of_run[run] = worker
-        worker.begin(run, joblog.job_log.getEffectiveLevel())
+        worker.begin(run, job_log.getEffectiveLevel())
         if fresh:
             self._alone = self._make(fresh=True)
         elif self._is_last_job(worker):
@@ -261,8 +264,11 @@ class WorkerPool:
                 self._done(worker, message)
             case Ask():
                 self._errands.ask(worker, message)
+            case Said(note):
+                self._said(worker, note)
             case Log():
-                self._log(worker, message)
+                if worker.run is not None:
+                    log_again(worker.run, message)
             case Ready():
                 pass
             case Unready(text):
@@ -324,18 +330,10 @@ class WorkerPool:
         if worker in self._idle:
             self._idle.remove(worker)
 
-    def _log(self, worker: Worker, message: Log) -> None:
-        run = worker.run
-        if run is None:
-            return
-        record = joblog.job_log.makeRecord(
-            joblog.job_log.name, message.level, "(worker)", 0, message.text, (), None, extra={
-                "job_id": run.job.id, "task": run.job.task, "attempt": run.job.attempt,
-            },
-        )  # fmt: skip
-        record.created = message.created
-        record.exc_text = message.trace
-        joblog.job_log.handle(record)
+    def _said(self, worker: Worker, note: Note) -> None:
+        if worker.run is not None:
+            hear(worker.run, note)
+        self._loop.call_later(SAY_SECONDS, worker.tell, GoOn())
 
     # The end of a worker
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 from collections.abc import Callable, Generator, Iterable, Mapping
 from concurrent.futures import Future
 from datetime import timedelta
@@ -15,10 +16,12 @@ import msgspec
 from .... import errors
 from ....clock import SystemClock, to_seconds
 from ....errors import AsyncJobsError, InvalidOption, RunnerNotStarted
-from ....records import Accepted, Job, NewJob
+from ....records import Accepted, Job, NewJob, Progress
 from ....rules.codec import decode_plain
+from ....rules.files import File, StoredFile
 from ....rules.limits import check_text
-from ...context import RunnableTask
+from ...context import Run, RunnableTask
+from .saying import RemoteNotePad, Undisturbed
 from .wire import Answer, Ask, Message, Refusal
 
 Send = Callable[[Message], None]
@@ -37,13 +40,16 @@ class RemoteRunner:
         self.now = self.clock.now
         self.random = Random()
         self.instance = ""
+        self.notepad = RemoteNotePad()
+        self.files = RemoteFiles(self)
         self._send: Send | None = None
         self._numbers = itertools.count(1)
         self._asked: dict[int, Future[Any]] = {}
 
-    def connect(self, send: Send) -> None:
-        """Ask through ``send`` from now on."""
+    def connect(self, send: Send, undisturbed: Undisturbed) -> None:
+        """Ask through ``send`` from now on; nothing is raised from outside within the other."""
         self._send = send
+        self.notepad.connect(send, undisturbed)
         self.random.seed()
 
     @property
@@ -99,10 +105,7 @@ class RemoteRunner:
             TimeoutError: the same.
         """
         assert self._send is not None
-        number = next(self._numbers)
-        future: Future[Any] = Future()
-        self._asked[number] = future
-        self._send(Ask(number, what, msgspec.Raw(_pack(subject))))
+        number, future = self._put(what, subject)
         try:
             return await asyncio.wrap_future(future)
         except asyncio.CancelledError:
@@ -110,6 +113,18 @@ class RemoteRunner:
             raise
         finally:
             self._asked.pop(number, None)
+
+    def ask_here(self, what: str, subject: Any) -> Any:
+        """As :meth:`ask`, holding up the thread."""
+        return self._put(what, subject)[1].result()
+
+    def _put(self, what: str, subject: Any) -> tuple[int, Future[Any]]:
+        assert self._send is not None
+        number = next(self._numbers)
+        future: Future[Any] = Future()
+        self._asked[number] = future
+        self._send(Ask(number, what, msgspec.Raw(_pack(subject))))
+        return number, future
 
     def answered(self, answer: Answer) -> None:
         """What the host says; called by the thread that listens."""
@@ -120,6 +135,22 @@ class RemoteRunner:
             future.set_result(answer.value)
         else:
             future.set_exception(error_from(answer.error))
+
+
+class RemoteFiles:
+    """The host's folder of files."""
+
+    def __init__(self, runner: RemoteRunner) -> None:
+        self._runner = runner
+
+    def take(self, run: Run, file: File) -> str:
+        """Have the host move a file there; the result to be stored for it.
+
+        Raises:
+            InvalidResult: it is not there, no regular file, or cannot be moved.
+        """
+        path = os.path.abspath(file.path)
+        return str(self._runner.ask_here("keep", [path, file.name, file.media_type]))
 
 
 class RemoteHandle:
@@ -137,7 +168,9 @@ class RemoteHandle:
 
     async def result(self, timeout: float | timedelta | None = None) -> Any:
         """As ``JobHandle.result``."""
-        task, result = await self._runner.ask("result", [self.id, _seconds(timeout)])
+        task, result, file = await self._runner.ask("result", [self.id, _seconds(timeout)])
+        if file is not None:
+            return StoredFile(*file)
         known = self._runner.tasks.get(task)
         return decode_plain(result) if known is None else known.codec.decode_result(result)
 
@@ -148,6 +181,23 @@ class RemoteHandle:
     async def job(self) -> Job:
         """As ``JobHandle.job``."""
         return _job(await self._runner.ask("job", [self.id, None]))
+
+    async def progress(self) -> Progress | None:
+        """As ``JobHandle.progress``."""
+        return (await self.job()).progress
+
+    def events(self, *arguments: Any, **options: Any) -> Any:
+        """Never there: the journal is read in the process of the runner.
+
+        Raises:
+            RunnerNotStarted: whatever is asked for.
+        """
+        raise RunnerNotStarted(
+            "events and logs are followed in the process of the runner, and this job runs in a "
+            "worker; await the handle, ask for its .job(), or give the task another executor"
+        )
+
+    logs = events
 
     async def cancel(self, reason: str = "") -> str:
         """As ``JobHandle.cancel``."""

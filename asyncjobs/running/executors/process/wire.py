@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from ....records import Claimed, ErrorRecord
+from ....records import Claimed, ErrorRecord, Note
 from ....rules.limits import RESULT_MAX
 from ....rules.outcome import Cancelled, Crashed, Happened, Raised, Released, Returned, Snoozed
 
@@ -84,6 +84,10 @@ class Refusal(Struct, frozen=True, array_like=True, gc=False):
     data: dict[str, Any]
 
 
+class GoOn(Message, frozen=True, tag=5):
+    """The host has heard what the job said of itself, and wants to hear more."""
+
+
 # A worker to the host.
 
 
@@ -134,6 +138,12 @@ class Log(Message, frozen=True, tag=13):
     text: str
     created: float
     trace: str | None
+
+
+class Said(Message, frozen=True, tag=14):
+    """What the job says of itself: how far it is, and lines of its log."""
+
+    note: Note
 
 
 # The host to the fork server, which gets descriptors along with Fork and Guard.
@@ -188,8 +198,8 @@ class Exited(Message, frozen=True, tag=34):
     """As of ``os.waitstatus_to_exitcode``: the exit code, or a signal's number below zero."""
 
 
-ToWorker = Setup | Start | Stop | Answer
-FromWorker = Ready | Unready | Done | Ask | Log
+ToWorker = Setup | Start | Stop | Answer | GoOn
+FromWorker = Ready | Unready | Done | Ask | Log | Said
 ToServer = Setup | Fork | Kill | Guard
 FromServer = Ready | Unready | Born | Exited
 
