@@ -277,6 +277,8 @@ class WorkerInfo(Struct, frozen=True, kw_only=True):
     """``starting``, ``idle``, ``busy`` or ``leaving``."""
     job_id: str | None
     task: str | None
+    following: int
+    """How many jobs it was given beside that one, while jobs are short."""
     jobs: int
     """Served until now."""
     rss: int

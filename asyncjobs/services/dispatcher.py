@@ -161,9 +161,10 @@ class Dispatcher:
                 self._report(run, Released("shutdown"))
                 continue
             self._slots.take(run)
-            if run.timeout is not None:
-                run.timer = self._loop.call_later(run.timeout, self._time_out, run)
-            self._executors[task.executor].start(run)
+            executor = self._executors[task.executor]
+            if not executor.forceful:
+                self.begins(run)
+            executor.start(run)
         self.tally.started += len(result.jobs)
         if self._timer is not None:
             self._timer.cancel()
@@ -184,6 +185,13 @@ class Dispatcher:
         self._bell.tell_jobs()
         self._slots.resume()
         self._check_quiet()
+
+    def begins(self, run: Run) -> None:
+        """Its code begins: count its time."""
+        if run.timeout is not None:
+            if run.timer is not None:  # its first worker has ended before it could begin
+                run.timer.cancel()
+            run.timer = self._loop.call_later(run.timeout, self._time_out, run)
 
     # Ending
 

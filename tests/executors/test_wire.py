@@ -47,7 +47,7 @@ EVERYTHING: list[Happened] = [
 
 @pytest.mark.parametrize("happened", EVERYTHING)
 def test_what_happened_comes_back_equal(happened: Happened) -> None:
-    done = Done(outcome_of(happened), Usage(0.5, 1, 2), None)
+    done = Done(outcome_of(happened), Usage(0.5, 1, 2, 0.25), None, goes_on=False)
     (body,) = Frames().feed(frame(done))
 
     assert happened_of(from_worker(body).outcome) == happened
@@ -65,7 +65,7 @@ def test_outcome_that_no_worker_of_ours_says_is_garbage(outcome: Outcome) -> Non
 
 
 def test_frames_are_put_together_whatever_the_pieces() -> None:
-    messages = [Stop("user"), Stop("x" * 1000), Stop("timeout")]
+    messages = [Stop(1, 1, "user"), Stop(2, 1, "x" * 1000), Stop(2, 2, "timeout")]
     stream = b"".join(map(frame, messages))
     for size in (1, 3, 4, 5, 1000, len(stream)):
         frames = Frames()
@@ -96,7 +96,8 @@ def test_body_that_is_no_message_is_refused(body: bytes) -> None:
 def test_messages_show_nothing_of_what_they_carry() -> None:
     canary = "canary-7f"
     outcome = outcome_of(Returned(canary))
-    shown = [Done(outcome, Usage(0, 0, 0), None), outcome, Answer(1, canary), Stop(canary)]
+    done = Done(outcome, Usage(0, 0, 0, 0), None, goes_on=False)
+    shown = [done, outcome, Answer(1, canary), Stop(1, 1, canary)]
 
     assert canary not in repr(shown)
     assert repr(Start) == "<class 'asyncjobs.running.executors.process.wire.Start'>"

@@ -312,6 +312,21 @@ def leave_when_told(path: str) -> str:
         return f"left: {stopped}"
 
 
+@tasks.task(executor="process", on_crash="fail")
+def wait_for_word(path: str) -> str:
+    """Told at the pipe ``path`` what to do: end, or die."""
+    with open(path) as pipe:
+        word = pipe.readline().strip()
+    if word == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return word
+
+
+@tasks.task(executor="process")
+def print_number(number: int) -> None:
+    print(number)
+
+
 @tasks.task(executor="process")
 def refuse(path: str) -> None:
     """Hears neither the exception nor SIGTERM."""

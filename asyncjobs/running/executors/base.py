@@ -56,6 +56,10 @@ class Setting(Protocol):
         """Whether jobs run."""
         ...
 
+    def begins(self, run: Run) -> None:
+        """To be told by a forceful executor when the code begins: its time limit runs from now."""
+        ...
+
     def ended(self, run: Run, happened: Happened) -> None:
         """To be told once per run, in the event loop, when its code is no longer running."""
         ...

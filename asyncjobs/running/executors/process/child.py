@@ -14,9 +14,9 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextvars import copy_context
-from queue import SimpleQueue
 from typing import Any, NoReturn
 
 from ....records import ErrorRecord
@@ -28,17 +28,21 @@ from ...joblog import job_log
 from ...logbook import JobLogHandler, logbook
 from ...resources import Resource, ResourceSet
 from ..base import execute
+from .inbox import Inbox
 from .remote import RemoteRunner
 from .restore import Surroundings, cancel_leftovers
 from .saying import Undisturbed
 from .usage import forget_peak, limit_memory, own_cpu_seconds, own_peak_rss, rss_of
 from .wire import (
     Answer,
+    Begun,
     Done,
     Frames,
     GoOn,
     Log,
     Message,
+    Recall,
+    Recalled,
     Start,
     Stop,
     Usage,
@@ -69,11 +73,13 @@ class Worker:
         self._host = host
         self._resources = ResourceSet(resources)
         self._must_set_up = bool(resources)
-        self._inbox: SimpleQueue[Start | None] = SimpleQueue()
+        self._inbox = Inbox()
         self._run: Run | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._kept: set[asyncio.Task[Any]] = set()
         self._asyncio_task: asyncio.Task[Any] | None = None
+        self._asked: Stop | None = None
+        """The last request to stop a run, which may not have begun yet."""
         self._sending = threading.RLock()
         self._held = 0
         """Above zero while an exception from outside must not be raised in the main thread."""
@@ -84,6 +90,7 @@ class Worker:
     def serve(self, output: int) -> NoReturn:
         """Work until the host closes its end."""
         _redirect(output)
+        self._output = output
         signal.signal(STOP_SIGNAL, self._stop_signalled)
         self._held += 1
         self._surroundings = Surroundings(output)
@@ -94,20 +101,33 @@ class Worker:
         threading.Thread(target=self._listen, name="asyncjobs-listen", daemon=True).start()
         with logbook(keeper):
             while (start := self._inbox.get()) is not None:
-                self._serve_one(start)
+                if start.mark:
+                    self.send(Begun())
+                following: Start | None = start
+                while following is not None:
+                    following = self._serve_one(following)
         self._leave()
 
-    def _serve_one(self, start: Start) -> None:
+    def _serve_one(self, start: Start) -> Start | None:
+        """Run a job, and say how it ended; the next job when that begins now."""
+        if start.mark:
+            os.write(self._output, start.mark)
+        began = time.perf_counter()
         cpu_seconds = own_cpu_seconds()
         forget_peak()
         job_log.setLevel(start.log_level)
         happened, spent = self._attempt(start)
         spent = self._tidy() or spent
-        usage = Usage(own_cpu_seconds() - cpu_seconds, own_peak_rss(), rss_of("self") or 0)
         run, self._run = self._run, None
         if run is not None:
             self._host.notepad.last_words(run)
-        self.send(Done(outcome_of(happened), usage, spent))
+        usage = Usage(
+            own_cpu_seconds() - cpu_seconds, own_peak_rss(), rss_of("self") or 0,
+            time.perf_counter() - began,
+        )  # fmt: skip
+        following = None if spent else self._inbox.next()
+        self.send(Done(outcome_of(happened), usage, spent, following is not None))
+        return following
 
     def _attempt(self, start: Start) -> tuple[Happened, str | None]:
         """Run the job; what happened, and why the worker cannot be used again, if so."""
@@ -117,7 +137,12 @@ class Worker:
             text = f"workers do not have task {start.job.task!r}; reload them"
             return Raised(ErrorRecord("asyncjobs.UnknownTask", text), None, "unknown_task"), None
         run = Run.of(start.job, task, self._host)
+        self._stop_due = False
         self._run = run
+        asked = self._asked
+        if asked is not None and _meant(asked, run):  # before it had begun
+            run.stop_reason = asked.reason
+            self._stop_due = not task.is_async
         limit = start.memory_limit
         try:
             if self._must_set_up:
@@ -198,12 +223,12 @@ class Worker:
             if run is not None and run.stop_reason is not None:
                 raise JobStopped(run.stop_reason)
 
-    def _stop(self, reason: str) -> None:
+    def _stop(self, stop: Stop) -> None:
         """In the listening thread."""
         run = self._run
-        if run is None:
+        if run is None or not _meant(stop, run):
             return
-        run.stop_reason = run.stop_reason or reason
+        run.stop_reason = run.stop_reason or stop.reason
         if not run.task.is_async:
             self._stop_due = True
             signal.pthread_kill(self._main, STOP_SIGNAL)
@@ -244,9 +269,9 @@ class Worker:
             except OSError:
                 piece = b""
             if not piece:
-                if self._run is not None or not self._inbox.empty():
+                if self._run is not None or len(self._inbox):
                     self._die()
-                self._inbox.put(None)
+                self._inbox.close()
                 return
             for body in frames.feed(piece):
                 self._hear(to_worker(body))
@@ -254,10 +279,12 @@ class Worker:
     def _hear(self, message: Message) -> None:
         match message:
             case Start():
-                self._stop_due = False
                 self._inbox.put(message)
-            case Stop(reason):
-                self._stop(reason)
+            case Stop():
+                self._asked = message
+                self._stop(message)
+            case Recall():
+                self.send(Recalled(self._inbox.take_back()))
             case Answer():
                 self._host.answered(message)
             case GoOn():
@@ -274,6 +301,10 @@ class Worker:
     def _die(self) -> NoReturn:
         """Nobody hears of this job any more: end. The fork server ends what it has started."""
         os._exit(CUT_OFF)
+
+
+def _meant(stop: Stop, run: Run) -> bool:
+    return (stop.seq, stop.claim) == (run.job.seq, run.job.claim)
 
 
 def _redirect(output: int) -> None:

@@ -28,7 +28,7 @@ class ProcessExecutor:
 
     def lent(self) -> None:
         """Go on with jobs that wait for a worker."""
-        self._pool.serve_waiting()
+        self._pool.lent()
 
     async def close(self) -> None:
         """End the workers: those of both executors, at the first call."""

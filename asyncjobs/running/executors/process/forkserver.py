@@ -76,11 +76,11 @@ class ForkServer:
     def fork(self, worker: int, connection: int, output: int) -> None:
         """Make a worker with these descriptors, which are closed here."""
         self.workers.add(worker)
-        self._link.send(Fork(worker), (connection, output))
+        self._link.send(Fork(worker), descriptors=(connection, output))
 
     def guard(self, lock: int) -> None:
         """Have it hold the lock as long as there are workers."""
-        self._link.send(Guard(), (os.dup(lock),))
+        self._link.send(Guard(), descriptors=(os.dup(lock),))
 
     def signal(self, worker: int, number: int) -> None:
         """Send a signal to the worker and all that it has started."""

@@ -28,6 +28,16 @@ def adopt_orphans() -> None:
         _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
+def be_batch_work() -> None:
+    """Never take the processor from the event loop whose message has woken this process.
+
+    Its share of the processor stays the same. Without this the event loop stood still, in the
+    midst of sending jobs, for as long as each of them took (measured: 1.5 ms a job of 5 ms).
+    """
+    if IS_LINUX:
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+
+
 def children_of(pid: int) -> list[int]:
     """The children of a process; none where they cannot be listed."""
     found = []

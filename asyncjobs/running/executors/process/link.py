@@ -50,7 +50,7 @@ class Link:
         _open_links.add(self)
         self._loop.add_reader(self._descriptor, self._readable)
 
-    def send(self, message: Message, descriptors: tuple[int, ...] = ()) -> None:
+    def send(self, *messages: Message, descriptors: tuple[int, ...] = ()) -> None:
         """Say it, in its turn; ``descriptors`` go along and are closed here.
 
         Nobody hears it after the end.
@@ -58,7 +58,7 @@ class Link:
         if not self.open:
             _close(descriptors)
             return
-        self._unsent.append((frame(message), list(descriptors)))
+        self._unsent.append((b"".join(map(frame, messages)), list(descriptors)))
         if len(self._unsent) == 1:
             self._flush()
 
@@ -90,6 +90,16 @@ class Link:
     def _drop_unsent(self) -> None:
         while self._unsent:
             _close(self._unsent.popleft()[1])
+
+    def pause(self) -> None:
+        """Hear nothing, until :meth:`read` or :meth:`resume`."""
+        if self.open:
+            self._loop.remove_reader(self._descriptor)
+
+    def resume(self) -> None:
+        """Hear what arrives as it does."""
+        if self.open:
+            self._loop.add_reader(self._descriptor, self._readable)
 
     def _readable(self) -> None:
         self.read()

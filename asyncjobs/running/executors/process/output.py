@@ -18,8 +18,20 @@ class Output:
         self._descriptor = descriptor
         self._kept = bytearray()
         self._loop = asyncio.get_running_loop()
-        self._loop.add_reader(descriptor, self._read)
+        self._cut = False
+        """Whether the beginning of what is kept was let go, and the first mark with it."""
         self._open = True
+        self.resume()
+
+    def pause(self) -> None:
+        """Read only when it is taken; whoever has written 64 KiB waits meanwhile."""
+        if self._open:
+            self._loop.remove_reader(self._descriptor)
+
+    def resume(self) -> None:
+        """Read what is written as it is."""
+        if self._open:
+            self._loop.add_reader(self._descriptor, self._read)
 
     def _read(self) -> bool:
         try:
@@ -33,17 +45,26 @@ class Output:
             return False
         self._kept += piece
         if len(self._kept) > 4 * OUTPUT_MAX:
-            del self._kept[:-OUTPUT_MAX]
+            self._cut = True
+            del self._kept[: -3 * OUTPUT_MAX]  # a run's own, and what the next ones have written
         return len(piece) == READ_BYTES
 
-    def take(self) -> str:
-        """What was written since the last call: its end, as text that can be stored."""
-        while self._open and self._read():
+    def take(self, mark: bytes = b"") -> str:
+        """What was written since the last call: its end, as text that can be stored.
+
+        With a ``mark``: what stands behind the first one, and before the next, which is kept.
+        """
+        kept = self._kept
+        while self._open and not (mark and kept.count(mark) > 1) and self._read():
             pass
-        if not self._kept:
+        start = 0 if self._cut or mark not in kept else kept.find(mark) + len(mark)
+        self._cut = False
+        end = kept.find(mark, start) if mark else -1
+        taken = bytes(kept[start:] if end < 0 else kept[start:end])
+        del kept[: start + len(taken)]
+        if not taken:
             return ""
-        text = bytes(self._kept[-OUTPUT_MAX:]).decode("utf-8", "backslashreplace")
-        self._kept.clear()
+        text = taken[-OUTPUT_MAX:].decode("utf-8", "backslashreplace")
         storable = text.replace("\x00", "\\x00").encode()[-OUTPUT_MAX:]
         return storable.decode("utf-8", "ignore")
 

@@ -9,18 +9,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections import deque
 from collections.abc import Callable
 from random import Random
 
 from ....errors import WorkersFailed
 from ....records import Note, RunUsage, WorkerInfo
-from ....rules.outcome import Happened, Released
+from ....rules.outcome import Happened
 from ...context import Run
 from ...ending import memory_happened, refusal_happened, stopped_happened, worker_lost
-from ...joblog import job_log
 from ..base import Setting
-from .ahead import Ahead
+from .assigner import Assigner
 from .child import CUT_OFF
 from .errands import Errand, Errands
 from .forkserver import ForkServer
@@ -31,6 +29,7 @@ from .settings import PoolSettings
 from .supply import Supply
 from .wire import (
     Ask,
+    Begun,
     Born,
     Done,
     Exited,
@@ -40,6 +39,7 @@ from .wire import (
     GoOn,
     Log,
     Ready,
+    Recalled,
     Said,
     Setup,
     Unready,
@@ -56,8 +56,6 @@ TERMINATE_SECONDS = 2.0
 """Between the exception that is raised in a job and SIGTERM; and between that and SIGKILL."""
 HURRIED_SECONDS = 0.4
 """The same when the runner stops, whose own grace is over by then, and for who asks twice."""
-STALE_SECONDS = 0.1
-"""How long a job that was claimed ahead may wait for a worker before it is given back."""
 UNEXPLAINED_SECONDS = 0.2
 """Until a worker that has closed its connection, but has not ended, is killed."""
 UNHEARD_SECONDS = 1.0
@@ -83,16 +81,10 @@ class WorkerPool:
         self._settings = settings
         self._random = random
         self._ended: Callable[[Run, Happened], None]
-        self._ahead: Ahead
+        self._assigner: Assigner
         self._loop = asyncio.get_running_loop()
         self._supply = Supply(self._heard_from_server, self._server_ended, self._supplied)
         self._workers: dict[int, Worker] = {}
-        self._idle: list[Worker] = []
-        """The one that was busy last stands last, and is taken first."""
-        self._alone: Worker | None = None
-        """The next isolated job's: fresh, but already there."""
-        self._waiting: deque[tuple[Run, bool]] = deque()
-        self._of_run: dict[Run, Worker] = {}
         self._births: dict[Run, int] = {}
         self._errands = Errands(errand)
         self._numbers = 0
@@ -105,7 +97,7 @@ class WorkerPool:
     def serve(self, setting: Setting) -> None:
         """Say to whom the ends of runs are told."""
         self._ended = setting.ended
-        self._ahead = Ahead(self._settings.processes, setting.widen)
+        self._assigner = Assigner(self._settings, setting, self._workers, self)
 
     # Opening
 
@@ -139,70 +131,34 @@ class WorkerPool:
             if worker.server is former:
                 self._retire(worker, "its modules were loaded anew")
         while self._warm < self._settings.processes_min:
-            self._idle.append(self._make(fresh=False))
-        self.serve_waiting()
-
-    def _take_warm(self) -> Worker:
-        return self._idle.pop() if self._idle else self._make(fresh=False)
-
-    def _take_alone(self) -> Worker:
-        alone, self._alone = self._alone, None
-        return alone or self._make(fresh=True)
-
-    @property
-    def _has_room(self) -> bool:
-        """Whether one more warm worker may be busy, beside those whose job waits for another."""
-        busy = sum(not (w.fresh or run.lending) for run, w in self._of_run.items())
-        return busy < self._settings.processes
-
-    def serve_waiting(self) -> None:
-        """Start what waits for a worker, as far as there is room."""
-        if self._supply.server is None:
-            return
-        for _ in range(len(self._waiting)):
-            run, fresh = self._waiting.popleft()
-            if fresh or self._has_room:
-                self.start(run, fresh=fresh)
-            else:
-                self._waiting.append((run, fresh))
-
-    def _give_back(self, run: Run) -> None:
-        """A job that was claimed ahead of its worker waits too long: somebody else may run it."""
-        if self._supply.server is None or all(waiting is not run for waiting, _ in self._waiting):
-            return
-        self._waiting = deque(item for item in self._waiting if item[0] is not run)
-        self._ahead.stop()
-        self._ended(run, Released("no_worker"))
+            self._assigner.idle.append(self.make(fresh=False))
+        self._assigner.serve()
 
     def _not_supplied(self, error: WorkersFailed) -> None:
         """There is no other fork server: go on with the former, if there is one."""
         if self._supply.server is not None:
-            self.serve_waiting()
+            self._assigner.serve()
             return
-        while self._waiting:
-            run, _ = self._waiting.popleft()
+        for run in self._assigner.withdraw_all():
             self._ended(run, refusal_happened(run, error, "no_workers"))
 
     # Jobs
 
     def start(self, run: Run, *, fresh: bool) -> None:
         """Have a worker run it; ``fresh`` means one of its own."""
-        if self._supply.server is None or not (fresh or self._has_room):
-            self._waiting.append((run, fresh))
-            if self._supply.server is not None:
-                self._loop.call_later(STALE_SECONDS, self._give_back, run)
-            return
-        worker = self._take_alone() if fresh else self._take_warm()
-        self._of_run[run] = worker
-        worker.begin(run, job_log.getEffectiveLevel())
-        if fresh:
-            self._alone = self._make(fresh=True)
-        elif self._is_last_job(worker):
-            self._spare()
-        if run.task.memory_limit is not None and self._limits is None:
-            self._limits = self._loop.call_later(LIMIT_SAMPLE_SECONDS, self._check_limits)
+        self._assigner.start(run, fresh=fresh)
 
-    def _make(self, *, fresh: bool) -> Worker:
+    def lent(self) -> None:
+        """A job waits for another one, and its worker counts for nothing meanwhile."""
+        self._assigner.lent()
+
+    @property
+    def ready(self) -> bool:
+        """Whether workers can be made."""
+        return self._supply.server is not None
+
+    def make(self, *, fresh: bool) -> Worker:
+        """A new worker; ``fresh`` means for one job alone."""
         server = self._supply.server
         assert server is not None
         self._numbers += 1
@@ -213,12 +169,17 @@ class WorkerPool:
         self._workers[worker.number] = worker
         return worker
 
-    def _is_last_job(self, worker: Worker) -> bool:
-        """Whether it is going to be replaced after the job that it gets now."""
+    def given(self, worker: Worker) -> None:
+        """The worker has got jobs: make its successor when they are its last."""
         settings = self._settings
-        if settings.max_jobs is not None and worker.jobs + 1 >= settings.max_jobs:
-            return True
-        return settings.max_age is not None and worker.age >= settings.max_age
+        jobs = worker.jobs + len(worker.runs)
+        used_up = settings.max_jobs is not None and jobs >= settings.max_jobs
+        if not worker.fresh and (
+            used_up or (settings.max_age is not None and worker.age >= settings.max_age)
+        ):
+            self._spare()
+        if self._limits is None and any(run.task.memory_limit for run in worker.runs):
+            self._limits = self._loop.call_later(LIMIT_SAMPLE_SECONDS, self._check_limits)
 
     @property
     def _warm(self) -> int:
@@ -227,25 +188,31 @@ class WorkerPool:
 
     def _spare(self) -> None:
         """Make a successor, so that it is warm when it is needed."""
-        if not self._idle and self._supply.server is not None:
-            self._idle.append(self._make(fresh=False))
+        if not self._assigner.idle and self.ready:
+            self._assigner.idle.append(self.make(fresh=False))
 
     def interrupt(self, run: Run) -> None:
         """End a run for ``run.stop_reason``: by an exception in it, by SIGTERM, by SIGKILL.
 
         Each a while after the other; a shorter one when this is called again, or the runner stops.
         """
-        worker = self._of_run.get(run)
+        worker = self._assigner.of_run.get(run)
         if worker is None:
-            if any(waiting is run for waiting, _ in self._waiting):
-                self._waiting = deque(item for item in self._waiting if item[0] is not run)
-                self._ended(run, stopped_happened(run, self._random))
+            if self._assigner.withdraw(run):
+                self.stopped(run)
+            return
+        if worker.run is not run:
+            self._assigner.recall(worker)
             return
         hurried = run.stop_reason == "shutdown" or worker.escalation is not None
         worker.relax()
-        worker.ask_to_stop(run.stop_reason or "")
+        worker.ask_to_stop(run)
         seconds = HURRIED_SECONDS if hurried else TERMINATE_SECONDS
         worker.escalation = self._loop.call_later(seconds, self._terminate, worker, seconds)
+
+    def stopped(self, run: Run) -> None:
+        """A run was asked to stop before it had begun."""
+        self._ended(run, stopped_happened(run, self._random))
 
     def _terminate(self, worker: Worker, seconds: float) -> None:
         worker.signal(signal.SIGTERM)
@@ -263,12 +230,17 @@ class WorkerPool:
             case Done():
                 self._done(worker, message)
             case Ask():
-                self._errands.ask(worker, message)
+                self._ask(worker, message)
             case Said(note):
                 self._said(worker, note)
             case Log():
                 if worker.run is not None:
                     log_again(worker.run, message)
+            case Begun():
+                self._begun(worker)
+                self._assigner.serve()
+            case Recalled(jobs):
+                self._recalled(worker, jobs)
             case Ready():
                 pass
             case Unready(text):
@@ -285,20 +257,55 @@ class WorkerPool:
             self._cut_off(worker, "garbage (an outcome without a job)")
             return
         self._forget(worker, run)
-        worker.served(done.usage)
-        run.usage = RunUsage(done.usage.cpu_seconds, done.usage.peak_rss, worker.output.take())
+        worker.served(run, done)
+        self._assigner.took(worker, done.usage.seconds)
+        self._go_on(worker, done)
+        self._ended(run, happened)
+
+    def _go_on(self, worker: Worker, done: Done) -> None:
+        """Its job is done: leave it its next one, give it another, or let it go."""
         why = "its job is done" if worker.fresh else done.spent or self._too_old(worker)
+        if done.spent is not None:  # it begins nothing any more
+            self._assigner.recalled(worker, len(worker.runs))
+        if not worker.runs:
+            self._free(worker, why)
+            return
+        worker.begun = False
+        if why is not None:
+            self._retire(worker, why)
+        if done.goes_on:
+            self._begun(worker)
+            self._assigner.hear_later(worker)
+
+    def _begun(self, worker: Worker) -> None:
+        """Its first job has begun, of several."""
+        run = worker.run
+        if run is not None:
+            self._assigner.begun(worker)
+            if run.stop_reason is not None:
+                self.interrupt(run)
+
+    def _recalled(self, worker: Worker, jobs: int) -> None:
+        """It has given jobs back."""
+        if worker.recalling:
+            self._assigner.recalled(worker, jobs)
+            if not worker.runs:
+                self._free(worker, None)
+
+    def _free(self, worker: Worker, why: str | None) -> None:
+        """It has nothing to do."""
         if worker.leaving is not None or why is not None:
             self._retire(worker, worker.leaving or why or "")
-        elif self._idle and self._warm > self._settings.processes:
+        elif self._assigner.idle and self._warm > self._settings.processes:
             self._retire(worker, "more than needed")
         else:
-            self._idle.append(worker)
-        if self._waiting:
-            self.serve_waiting()
-        if not worker.fresh:
-            self._ahead.took(worker.busy_seconds)
-        self._ended(run, happened)
+            self._assigner.idle.append(worker)
+        self._assigner.serve()
+
+    def _ask(self, worker: Worker, ask: Ask) -> None:
+        if worker.run is not None:
+            self._assigner.asks(worker.run)
+        self._errands.ask(worker, ask)
 
     def _too_old(self, worker: Worker) -> str | None:
         settings = self._settings
@@ -312,9 +319,10 @@ class WorkerPool:
 
     def _retire(self, worker: Worker, why: str) -> None:
         """Let a worker go: now when it is idle, else after its job."""
-        self._set_aside(worker)
+        self._assigner.forget(worker)
         if worker.run is not None:
             worker.leaving = why
+            self._assigner.recall(worker)
             return
         worker.leave(why)
         worker.escalation = self._loop.call_later(LEAVE_SECONDS, worker.kill, "it did not leave")
@@ -322,13 +330,6 @@ class WorkerPool:
             self._last_recycled = why
             if self._warm < self._settings.processes_min:
                 self._spare()
-
-    def _set_aside(self, worker: Worker) -> None:
-        """It gets no job any more."""
-        if worker is self._alone:
-            self._alone = None
-        if worker in self._idle:
-            self._idle.remove(worker)
 
     def _said(self, worker: Worker, note: Note) -> None:
         if worker.run is not None:
@@ -341,7 +342,7 @@ class WorkerPool:
         """Its connection is at its end, or not to be trusted: so is the worker."""
         if worker.number not in self._workers or worker.leaving is not None:
             return
-        self._set_aside(worker)
+        self._assigner.forget(worker)
         if reason in (CLOSED, RESET):  # most likely it has ended, and its server is about to say so
             why = "it had closed its connection"
             worker.relax()
@@ -364,15 +365,16 @@ class WorkerPool:
     def _gone(self, worker: Worker, how: str, *, born: bool = True) -> None:
         """A worker has ended; the run that it still had has crashed, unless it was stopped."""
         self._workers.pop(worker.number, None)
-        self._set_aside(worker)
+        self._assigner.forget(worker)
         run = worker.run
-        output = worker.output.take()
+        output = worker.take_output()
         worker.close()
         self._changed.set()
         if run is None:
             return
+        self._assigner.recalled(worker, len(worker.runs) - 1)
         self._forget(worker, run)
-        unread = worker.unread and run.stop_reason is None and self._born_again(run)
+        unread = not worker.has_begun and run.stop_reason is None and self._born_again(run)
         if unread or not born:
             # It never began: the job is as it was.
             self._loop.call_later(0.0 if born else 0.5, self.start_again, run, worker.fresh)
@@ -390,7 +392,7 @@ class WorkerPool:
     def start_again(self, run: Run, fresh: bool) -> None:
         """Start a run whose worker had ended before it could read the job."""
         if run.stop_reason is not None or self._closing:
-            self._ended(run, stopped_happened(run, self._random))
+            self.stopped(run)
         else:
             self.start(run, fresh=fresh)
 
@@ -400,9 +402,9 @@ class WorkerPool:
 
     def _forget(self, worker: Worker, run: Run) -> None:
         """A run is no longer the worker's."""
-        del self._of_run[run]
+        del self._assigner.of_run[run]
         self._births.pop(run, None)
-        worker.run = None
+        worker.runs.popleft()
         worker.relax()
         self._errands.drop(worker)
 
@@ -431,20 +433,23 @@ class WorkerPool:
             if why is not None:
                 self._retire(worker, why)
         while (
-            self._idle
+            (idle := self._assigner.idle)
             and self._warm > self._settings.processes_min
-            and now - self._idle[0].idle_since > IDLE_SECONDS
+            and now - idle[0].idle_since > IDLE_SECONDS
         ):
-            self._retire(self._idle[0], "more than needed")
+            self._retire(idle[0], "more than needed")
 
     def _check_limits(self) -> None:
         """Kill workers whose job has more memory than it may, where the system did not stop it."""
         self._limits = None
-        limited = [(run, w) for run, w in self._of_run.items() if run.task.memory_limit]
+        limited = [
+            (limit, worker)
+            for worker in self._workers.values()
+            if worker.run is not None and (limit := worker.run.task.memory_limit)
+        ]
         if limited:
             self._limits = self._loop.call_later(LIMIT_SAMPLE_SECONDS, self._check_limits)
-        for run, worker in limited:
-            limit = run.task.memory_limit or 0
+        for limit, worker in limited:
             worker.sample()
             if worker.rss > limit and not worker.over_limit:
                 worker.over_limit = True
@@ -459,6 +464,7 @@ class WorkerPool:
     async def close(self) -> None:
         """End all workers, and wait until they are gone."""
         self._closing = True
+        self._assigner.close()
         for timer in (self._sampler, self._limits):
             if timer is not None:
                 timer.cancel()

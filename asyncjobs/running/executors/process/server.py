@@ -22,7 +22,14 @@ from ....errors import InvalidOption, WorkersFailed
 from ...context import RunnableTask
 from .boot import command
 from .child import Worker
-from .kernel import adopt_orphans, children_of, descendants_of, die_with_parent, send_signal
+from .kernel import (
+    adopt_orphans,
+    be_batch_work,
+    children_of,
+    descendants_of,
+    die_with_parent,
+    send_signal,
+)
 from .modules import load_resources, load_tasks
 from .remote import RemoteRunner
 from .wire import (
@@ -265,6 +272,7 @@ class _Server:
         os.setpgid(0, 0)
         die_with_parent()
         adopt_orphans()
+        be_batch_work()
         if os.getppid() != server:
             return  # it has ended before it could take us along
         mine = socket.socket(fileno=connection)

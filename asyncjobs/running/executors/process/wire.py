@@ -60,11 +60,16 @@ class Start(Message, frozen=True, tag=2):
     instance: str
     memory_limit: int | None
     log_level: int
+    mark: bytes = b""
+    """Not empty when jobs are sent ahead: say when this one begins, and write this before its
+    output, since the host may read that of several jobs at once."""
 
 
 class Stop(Message, frozen=True, tag=3):
-    """Ask the running job to stop."""
+    """Ask this run of a job to stop."""
 
+    seq: int
+    claim: int
     reason: str
 
 
@@ -88,6 +93,10 @@ class GoOn(Message, frozen=True, tag=5):
     """The host has heard what the job said of itself, and wants to hear more."""
 
 
+class Recall(Message, frozen=True, tag=6):
+    """Give back all jobs that have not begun."""
+
+
 # A worker to the host.
 
 
@@ -99,6 +108,8 @@ class Usage(Struct, frozen=True, array_like=True, gc=False):
     """Bytes."""
     rss: int
     """Bytes that the worker has now."""
+    seconds: float
+    """How long it took."""
 
 
 class Done(Message, frozen=True, tag=11):
@@ -108,6 +119,8 @@ class Done(Message, frozen=True, tag=11):
     usage: Usage
     spent: str | None
     """Why the worker cannot be used again; ``None`` when it can."""
+    goes_on: bool
+    """Whether the next job that it was sent has begun."""
 
 
 class Outcome(Struct, frozen=True, array_like=True, gc=False):
@@ -144,6 +157,16 @@ class Said(Message, frozen=True, tag=14):
     """What the job says of itself: how far it is, and lines of its log."""
 
     note: Note
+
+
+class Begun(Message, frozen=True, tag=15):
+    """A job has begun in a worker that had none."""
+
+
+class Recalled(Message, frozen=True, tag=16):
+    """So many jobs, the last that were sent, will not begin here."""
+
+    jobs: int
 
 
 # The host to the fork server, which gets descriptors along with Fork and Guard.
@@ -198,8 +221,8 @@ class Exited(Message, frozen=True, tag=34):
     """As of ``os.waitstatus_to_exitcode``: the exit code, or a signal's number below zero."""
 
 
-ToWorker = Setup | Start | Stop | Answer | GoOn
-FromWorker = Ready | Unready | Done | Ask | Log | Said
+ToWorker = Setup | Start | Stop | Answer | GoOn | Recall
+FromWorker = Ready | Unready | Done | Ask | Log | Said | Begun | Recalled
 ToServer = Setup | Fork | Kill | Guard
 FromServer = Ready | Unready | Born | Exited
 

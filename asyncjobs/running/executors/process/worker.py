@@ -7,27 +7,31 @@ import os
 import signal
 import socket
 import time
+from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from ....records import WorkerInfo
+from ....records import RunUsage, WorkerInfo
 from ...context import Run
 from .forkserver import ForkServer
 from .link import RESET, Link
 from .output import Output
 from .usage import rss_of
-from .wire import FromWorker, Message, Start, Stop, Usage, from_worker
+from .wire import Done, FromWorker, Message, Recall, Start, Stop, from_worker
 
 
 class Worker:
     """A subprocess that runs one job at a time."""
 
     pid: int | None = None
-    run: Run | None = None
+    begun: bool | None = None
+    """Whether the first of its runs has begun; ``None`` where it does not say so."""
+    begun_at = 0.0
+    """By the event loop's clock."""
+    recalling = False
+    """Whether it is about to give back what it has not begun."""
     jobs = 0
     """Served until now."""
-    busy_seconds = 0.0
-    """How long its last job took."""
     rss = 0
     peak_rss = 0
     cpu_seconds = 0.0
@@ -53,6 +57,10 @@ class Worker:
         replaced: str | None,
     ) -> None:
         self.replaced = replaced
+        self.runs: deque[Run] = deque()
+        """What it runs, and what is to follow."""
+        self._mark = b""
+        """What stands before the output of each of its runs."""
         self.number = number
         self.server = server
         self.fresh = fresh
@@ -77,16 +85,51 @@ class Worker:
         """Send it a message."""
         self.link.send(message)
 
-    def begin(self, run: Run, log_level: int) -> None:
-        """Have it run a job."""
-        self.run = run
-        self._begun_at = time.monotonic()
-        self.output.take()  # what it said between jobs is nobody's
-        self.tell(Start(run.job, run.instance, run.task.memory_limit, log_level))
+    @property
+    def run(self) -> Run | None:
+        """Its job, which may not have begun yet."""
+        return self.runs[0] if self.runs else None
 
-    def ask_to_stop(self, reason: str) -> None:
+    def give(self, runs: list[Run], log_level: int, mark: bytes) -> None:
+        """Have it run jobs, one after the other; with a ``mark`` it says when the first begins."""
+        if not self.runs:
+            self.output.take()  # what it said between jobs is nobody's
+            self.begun = False if mark else None
+            self._mark = mark
+        self.runs += runs
+        self.link.send(
+            *(Start(run.job, run.instance, run.task.memory_limit, log_level, mark) for run in runs)
+        )
+
+    def ask_to_stop(self, run: Run) -> None:
         """Raise in the job."""
-        self.tell(Stop(reason))
+        self.resume()
+        self.tell(Stop(run.job.seq, run.job.claim, run.stop_reason or ""))
+
+    def recall(self) -> None:
+        """Have it give back what it has not begun."""
+        self.recalling = True
+        self.resume()
+        self.tell(Recall())
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether its first run has begun, as far as that is known once it has gone."""
+        return not self.unread if self.begun is None else self.begun
+
+    def take_output(self) -> str:
+        """What its first run has written."""
+        return self.output.take(self._mark)
+
+    def pause(self) -> None:
+        """Hear nothing from it for now."""
+        self.link.pause()
+        self.output.pause()
+
+    def resume(self) -> None:
+        """Hear what it says as it does."""
+        self.link.resume()
+        self.output.resume()
 
     def signal(self, number: int) -> None:
         """Send a signal to the worker and to all that it has started."""
@@ -98,12 +141,13 @@ class Worker:
         self.leaving = self.leaving or why
         self.signal(signal.SIGKILL)
 
-    def served(self, usage: Usage) -> None:
-        """Its job has ended: what it used."""
-        self.run = None
+    def served(self, run: Run, done: Done) -> None:
+        """Its first job has ended, and may have gone over into the next one."""
+        usage = done.usage
+        output = self.take_output()
+        run.usage = RunUsage(usage.cpu_seconds, usage.peak_rss, output)
         self.jobs += 1
         self.idle_since = time.monotonic()
-        self.busy_seconds = self.idle_since - self._begun_at
         self.cpu_seconds += usage.cpu_seconds
         self.rss = usage.rss
         self.peak_rss = max(self.peak_rss, usage.peak_rss)
@@ -153,6 +197,7 @@ class Worker:
             state=state,
             job_id=None if run is None else run.job.id,
             task=None if run is None else run.job.task,
+            following=max(0, len(self.runs) - 1),
             jobs=self.jobs,
             rss=self.rss,
             peak_rss=self.peak_rss,
