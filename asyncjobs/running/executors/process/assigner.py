@@ -16,6 +16,9 @@ from .ahead import Ahead
 from .settings import PoolSettings
 from .worker import Worker
 
+SUCCESSOR_SECONDS = 0.002
+"""After which the next isolated job's worker is made: making it beside a short job doubled what
+that one took."""
 STALE_SECONDS = 0.1
 """How long a job that was claimed ahead may wait for a worker before it is given back."""
 
@@ -71,6 +74,7 @@ class Assigner:
         """The one that was busy last stands last, and is taken first."""
         self._alone: Worker | None = None
         """The next isolated job's: fresh, but already there."""
+        self._making: asyncio.TimerHandle | None = None
         self._unheard: list[Worker] = []
         self._hearing: asyncio.TimerHandle | None = None
         self._looking: asyncio.TimerHandle | None = None
@@ -110,7 +114,14 @@ class Assigner:
     def _start_alone(self, run: Run) -> None:
         worker, self._alone = self._alone or self._workshop.make(fresh=True), None
         self._give(worker, [run])
-        self._alone = self._workshop.make(fresh=True)
+        if self._making is None:
+            self._making = self._loop.call_later(SUCCESSOR_SECONDS, self._make_alone)
+
+    def _make_alone(self) -> None:
+        """Have the next isolated job's worker there before that job comes."""
+        self._making = None
+        if self._alone is None and self._workshop.ready:
+            self._alone = self._workshop.make(fresh=True)
 
     def _take_warm(self) -> Worker:
         return self.idle.pop() if self.idle else self._workshop.make(fresh=False)
@@ -273,6 +284,6 @@ class Assigner:
 
     def close(self) -> None:
         """Wait for nothing any more."""
-        for timer in (self._hearing, self._looking, self._serving):
+        for timer in (self._making, self._hearing, self._looking, self._serving):
             if timer is not None:
                 timer.cancel()
