@@ -54,6 +54,7 @@ def trip_rows(options: Options) -> list[Row]:
     """Overheads over a coroutine; the best run, since noise only ever adds."""
     jobs = options.pick(smoke=5, quick=200, normal=1_000)
     (runs,) = interleave(options, partial(trips, jobs=jobs))
+    forks = sorted(bare_fork() for _ in range(jobs))
 
     def over(executor: str, percent: float) -> float:
         return min(percentile(run[executor], percent) - percentile(run["coroutine"], 50)
@@ -66,7 +67,19 @@ def trip_rows(options: Options) -> list[Row]:
             bar=Bar(2, of="value", least=False)),
         Row(what="isolated over a coroutine's p50, p99", value=over("isolated", 99) * 1e3,
             unit="ms", bar=Bar(10, of="value", least=False)),
+        Row(what="beside it: a bare fork of this process, until it has ended, p50",
+            value=percentile(forks, 50) * 1e3, unit="ms"),
     ]  # fmt: skip
+
+
+def bare_fork() -> float:
+    """Seconds for a process that does nothing: what a fresh one costs at least."""
+    began = time.perf_counter()
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+    return time.perf_counter() - began
 
 
 # CPU-bound work on two workers
