@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from asyncjobs import JobCancelled, JobCrashed, JobFailed, JobTimedOut, Runner
-from asyncjobs.running.executors.process import pool
+from asyncjobs.running.context import Run
+from asyncjobs.running.executors.process import pool, worker
+from asyncjobs.running.executors.process.wire import GoOn, Message
 
 from . import worker_tasks as w
-from .support import gone, pids_at, server_pid, worker_pids, workers
+from .support import gone, is_alive, pids_at, server_pid, worker_pids, workers
 from .worker_tasks import Point
 
 DEATHS = {
@@ -100,6 +102,52 @@ async def test_worker_that_dies_before_it_has_read_its_job_has_not_run_it(tmp_pa
 
         assert (await handle)["claim"] == 1
         assert (await handle.job()).crashes == 0
+
+
+async def test_worker_that_dies_just_before_it_is_given_a_job_has_not_run_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    give = worker.Worker.give
+
+    def give_too_late(self: worker.Worker, runs: list[Run], log_level: int, mark: bytes) -> None:
+        monkeypatch.undo()
+        assert self.pid is not None
+        os.kill(self.pid, signal.SIGKILL)
+        while is_alive(self.pid):
+            pass
+        give(self, runs, log_level, mark)
+
+    async with workers(tmp_path, processes=1):
+        await the_pool_goes_on()
+        monkeypatch.setattr(worker.Worker, "give", give_too_late)
+        handle = await w.who_am_i.enqueue()
+
+        assert (await handle)["claim"] == 1
+        assert (await handle.job()).crashes == 0
+
+
+async def test_job_whose_worker_dies_without_having_read_an_answer_has_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tell = worker.Worker.tell
+    answered = asyncio.Event()
+
+    def tell_and_note(self: worker.Worker, message: Message) -> None:
+        tell(self, message)
+        if isinstance(message, GoOn):
+            answered.set()
+
+    monkeypatch.setattr(worker.Worker, "tell", tell_and_note)
+    async with workers(tmp_path, processes=1) as runner:
+        handle = await w.say_and_hold_the_gil.enqueue(str(tmp_path / "it"))
+        (pid,) = await pids_at(tmp_path / "it")
+        await answered.wait()
+        os.kill(pid, signal.SIGKILL)
+
+        with pytest.raises(JobCrashed, match="SIGKILL"):
+            await asyncio.wait_for(handle.result(), 10)
+        assert len((tmp_path / "it").read_text().splitlines()) == 1
+        assert await runner.registry.count(state="failed") == 1
 
 
 async def test_worker_that_dies_before_it_is_ready_has_not_run_its_job(tmp_path: Path) -> None:

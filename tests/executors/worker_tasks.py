@@ -343,6 +343,13 @@ def hold_the_gil(path: str) -> None:
     ctypes.PyDLL(None).sleep(3600)
 
 
+@tasks.task(executor="process", on_crash="fail")
+def say_and_hold_the_gil(path: str) -> None:
+    """Whatever the host answers is not read."""
+    current_job().progress(1)
+    hold_the_gil(path)
+
+
 @tasks.task(executor="process")
 def start_daemon(path: str) -> None:
     """A process of another session, whose parent ends at once; and a child in our own group."""

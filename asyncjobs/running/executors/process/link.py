@@ -46,6 +46,8 @@ class Link:
         self._loop = asyncio.get_running_loop()
         self._frames = Frames()
         self._unsent: deque[tuple[bytes, list[int]]] = deque()
+        self._refused = False
+        """True once something could not be sent any more."""
         self.open = True
         _open_links.add(self)
         self._loop.add_reader(self._descriptor, self._readable)
@@ -75,6 +77,7 @@ class Link:
                 return
             except OSError:
                 # The other end has gone, and what it said last is still to be read.
+                self._refused = True
                 self._drop_unsent()
                 return
             _close(descriptors)
@@ -119,7 +122,7 @@ class Link:
             self._end(error.strerror or CLOSED)
             return False
         if not piece:
-            self._end(CLOSED)
+            self._end(RESET if self._unsent or self._refused else CLOSED)
             return False
         try:
             messages = [self._decode(body) for body in self._frames.feed(piece)]

@@ -36,7 +36,6 @@ from .wire import (
     FromServer,
     FromWorker,
     Garbage,
-    GoOn,
     Log,
     Ready,
     Recalled,
@@ -303,6 +302,7 @@ class WorkerPool:
         self._assigner.serve()
 
     def _ask(self, worker: Worker, ask: Ask) -> None:
+        worker.spoke = True
         if worker.run is not None:
             self._assigner.asks(worker.run)
         self._errands.ask(worker, ask)
@@ -332,9 +332,10 @@ class WorkerPool:
                 self._spare()
 
     def _said(self, worker: Worker, note: Note) -> None:
+        worker.spoke = True
         if worker.run is not None:
             hear(worker.run, note)
-        self._loop.call_later(SAY_SECONDS, worker.tell, GoOn())
+        self._loop.call_later(SAY_SECONDS, worker.go_on, worker.run)
 
     # The end of a worker
 

@@ -17,7 +17,7 @@ from .forkserver import ForkServer
 from .link import RESET, Link
 from .output import Output
 from .usage import rss_of
-from .wire import Done, FromWorker, Message, Recall, Start, Stop, from_worker
+from .wire import Done, FromWorker, GoOn, Message, Recall, Start, Stop, from_worker
 
 
 class Worker:
@@ -45,6 +45,8 @@ class Worker:
     """Until its job is asked to stop in a harder way."""
     unread = False
     """True when it has gone without having read all that it was sent."""
+    spoke = False
+    """True once its job has said something: it has been read, whatever else has not."""
 
     def __init__(
         self,
@@ -95,11 +97,17 @@ class Worker:
         if not self.runs:
             self.output.take()  # what it said between jobs is nobody's
             self.begun = False if mark else None
+            self.spoke = False
             self._mark = mark
         self.runs += runs
         self.link.send(
             *(Start(run.job, run.instance, run.task.memory_limit, log_level, mark) for run in runs)
         )
+
+    def go_on(self, run: Run | None) -> None:
+        """Let the job of this run say more; the next job is told nothing that it may not read."""
+        if self.run is run:
+            self.tell(GoOn())
 
     def ask_to_stop(self, run: Run) -> None:
         """Raise in the job."""
@@ -115,7 +123,7 @@ class Worker:
     @property
     def has_begun(self) -> bool:
         """Whether its first run has begun, as far as that is known once it has gone."""
-        return not self.unread if self.begun is None else self.begun
+        return self.spoke or not self.unread if self.begun is None else self.begun
 
     def take_output(self) -> str:
         """What its first run has written."""
