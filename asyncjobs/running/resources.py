@@ -22,6 +22,7 @@ from weakref import WeakSet
 import anyio
 
 from ..errors import InvalidOption, ResourceFailed, RunnerNotStarted
+from .ending import error_record
 
 T = TypeVar("T")
 
@@ -212,7 +213,7 @@ class _Held(Generic[T]):
         return self._value
 
     def _failed(self, how: str) -> ResourceFailed:
-        why = "" if self._error is None else f": {type(self._error).__name__}: {self._error}"
+        why = "" if self._error is None else f": {error_record(self._error).summary}"
         failed = ResourceFailed(f"resource {self.resource.name!r} {how}{why}")
         failed.__cause__ = self._error
         return failed

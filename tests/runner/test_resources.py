@@ -201,6 +201,24 @@ async def test_a_failing_setup_fails_the_start_and_tears_the_earlier_ones_down(
     await nothing_left(before, tmp_path)
 
 
+async def test_a_setup_whose_error_cannot_be_shown_fails_the_start_like_any_other(
+    tmp_path: Path,
+) -> None:
+    class Unspeakable(Exception):
+        def __str__(self) -> str:
+            raise LookupError("no words")
+
+    runner = Runner(tmp_path / "jobs.db")
+
+    @runner.resource
+    async def broken() -> AsyncIterator[None]:
+        raise Unspeakable
+        yield
+
+    with pytest.raises(ResourceFailed, match="Unspeakable: <its __str__ raised>"):
+        await runner.start()
+
+
 @pytest.mark.parametrize("kind", ["coroutine", "thread"])
 async def test_a_start_that_is_cancelled_during_a_setup_leaves_nothing(
     tmp_path: Path, kind: str
