@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from asyncjobs import Runner
+from asyncjobs import Runner, Tasks
 from asyncjobs.testing import ManualClock
 from tests.oracles.census import nothing_left
 
@@ -19,13 +19,15 @@ PATIENCE_SECONDS = 10.0
 
 
 @asynccontextmanager
-async def workers(folder: Path, **options: Any) -> AsyncIterator[Runner]:
-    """A runner with the tasks of ``worker_tasks``, which leaves nothing behind."""
+async def workers(
+    folder: Path, tasks: Tasks = worker_tasks.tasks, **options: Any
+) -> AsyncIterator[Runner]:
+    """A runner with these tasks, which leaves nothing behind."""
     database = folder / "jobs.db"
     options = {"processes": 2, "grace": 0.0, "clock": ManualClock(), **options}
     async with nothing_left(database):
         runner = Runner(database, **options)
-        runner.include(worker_tasks.tasks)
+        runner.include(tasks)
         async with runner:
             yield runner
 

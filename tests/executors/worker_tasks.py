@@ -10,7 +10,6 @@ import logging
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -34,7 +33,6 @@ from asyncjobs import (
     Tasks,
     current_job,
 )
-from asyncjobs.running.executors.process import child, wire
 
 tasks = Tasks()
 served: list[str] = []
@@ -381,37 +379,11 @@ def die(how: str) -> None:
             os._exit(3)
         case "kill":
             os.kill(os.getpid(), signal.SIGKILL)
-        case "segfault":
-            ctypes.string_at(0)
-        case "abort":
-            os.abort()
-        case "close":
-            os.closerange(3, 1024)
-        case "hang up":
-            for descriptor in range(3, 64):
-                with contextlib.suppress(OSError):
-                    socket.socket(fileno=os.dup(descriptor)).shutdown(socket.SHUT_RDWR)
-            ctypes.PyDLL(None).sleep(3600)
-        case "garbage":
-            for descriptor in range(3, 64):
-                with contextlib.suppress(OSError):
-                    os.write(descriptor, b"this is no frame of yours")
-            threading.Event().wait()
         case "fork":
             if os.fork() == 0:
                 raise SystemExit(0)  # comes back twice, as it were
             threading.Event().wait(0.2)
             os._exit(5)
-        case "answering":
-
-            def half(worker: Any, message: Any) -> None:
-                worker._connection.sendall(wire.frame(message)[:7])
-                os.kill(os.getpid(), signal.SIGKILL)
-
-            child.Worker.send = half  # type: ignore[method-assign, assignment]
-        case "leaving":
-            child.Worker._leave = lambda worker: os.abort()  # type: ignore[method-assign, assignment]
-            child.Worker._die = lambda worker: os.abort()  # type: ignore[method-assign, assignment]
         case "exception":
             raise SystemExit("the job raises")
 

@@ -361,7 +361,10 @@ class WorkerPool:
         elif isinstance(message, Exited):
             while worker.link.read():  # what it said last
                 pass
-            self._gone(worker, _how(message.status), born=message.status != NOT_BORN)
+            how = _how(message.status)
+            if worker.killed is not None and message.status in (-signal.SIGKILL, CUT_OFF):
+                how = f"was killed, since {worker.killed}"  # and not by its own doing
+            self._gone(worker, how, born=message.status != NOT_BORN)
 
     def _gone(self, worker: Worker, how: str, *, born: bool = True) -> None:
         """A worker has ended; the run that it still had has crashed, unless it was stopped."""
@@ -385,8 +388,6 @@ class WorkerPool:
         if worker.over_limit and limit is not None:
             self._ended(run, memory_happened(run, limit, self._random))
             return
-        if worker.killed is not None:
-            how = f"was killed, since {worker.killed}"
         detail = f"its worker (process {worker.pid}) {how}"
         self._ended(run, worker_lost(run, detail, output, self._random))
 

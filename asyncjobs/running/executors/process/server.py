@@ -16,6 +16,7 @@ import socket
 import sys
 import threading
 import time
+import traceback
 from typing import NoReturn
 
 from ....errors import InvalidOption, WorkersFailed
@@ -253,6 +254,8 @@ class _Server:
         if pid == 0:
             try:
                 self._become_worker(server, connection, output)
+            except BaseException:  # where nobody hears of it: the last output of its job says it
+                traceback.print_exc()
             finally:
                 os._exit(1)
         os.close(connection)
