@@ -57,8 +57,9 @@ HURRIED_SECONDS = 0.4
 """The same when the runner stops, whose own grace is over by then, and for who asks twice."""
 UNEXPLAINED_SECONDS = 0.2
 """Until a worker that has closed its connection, but has not ended, is killed."""
-UNHEARD_SECONDS = 1.0
-"""Until a server that does not report the end of a killed worker is killed itself."""
+UNHEARD_SECONDS = 5.0
+"""Until a server that does not report the end of a killed worker is killed itself, and all jobs of
+its workers with it: on a busy machine it may be a second late."""
 LEAVE_SECONDS = 6.0
 """How long a worker may take to end by itself: the teardown of its resources."""
 BIRTHS_MAX = 5
