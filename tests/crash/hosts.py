@@ -43,6 +43,11 @@ class Host:
             raise AssertionError(f"the host said {line!r}: {(await host.ended())[1]}")
         return host
 
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._process.pid
+
     async def line(self) -> str:
         """The next line that it prints."""
         assert self._process.stdout is not None

@@ -1,6 +1,6 @@
 """The tasks of the crash tests, and a host program that keeps them busy until it is killed.
 
-``load DATABASE LEDGERS SEED`` prints "ready" and never ends by itself. Every
+``load DATABASE LEDGERS SEED [PROCESSES]`` prints "ready" and never ends by itself. Every
 job returns its claim number and writes its start and end to the effect ledger.
 """
 
@@ -19,6 +19,8 @@ from typing import Any
 from asyncjobs import AsyncJobsError, Retry, Runner, Snooze, Task, current_job
 from tests.oracles import AckLedger, EffectLedger
 
+from . import burning
+
 HANG_SECONDS = 60.0
 UNLIMITED_CRASHES = 1_000
 
@@ -30,7 +32,10 @@ class Load:
         self.acks = AckLedger(ledgers / "acks")
         self.effects = EffectLedger(ledgers / "effects")
         self.runner = Runner(database, **{"concurrency": 24, "threads": 4, **options})  # type: ignore[arg-type]
+        self.ledgers = ledgers
         self._add_tasks()
+        if "processes" in options:
+            self.runner.include(burning.tasks)
 
     def close(self) -> None:
         """Close the ledgers."""
@@ -134,10 +139,25 @@ class Load:
                 self.acks.ack("job", handle.id)
             await handles[-1].wait()
 
+    async def produce_burning(self, chance: random.Random) -> None:
+        """Enqueue jobs for workers, some at a time, and cancel one now and then."""
+        while True:
+            handles = []
+            for _ in range(4):
+                task = chance.choice(burning.TASKS)
+                # Some go on for as long as it takes others to take their host for dead.
+                seconds = chance.random() ** 3
+                handles.append(await task.enqueue(str(self.ledgers), seconds))
+                self.acks.ack("job", handles[-1].id)
+            if chance.randrange(3) == 0:
+                await handles[chance.randrange(4)].cancel("by the load")
+            for handle in handles:
+                await handle.wait()
 
-async def main(database: Path, ledgers: Path, seed: int) -> None:
+
+async def main(database: Path, ledgers: Path, seed: int, processes: int) -> None:
     """Run the load for ever."""
-    load = Load(database, ledgers)
+    load = Load(database, ledgers, **({"processes": processes} if processes else {}))
     chance = random.Random(seed)
     async with load.runner:
         sys.stdout.write("ready\n")
@@ -146,8 +166,12 @@ async def main(database: Path, ledgers: Path, seed: int) -> None:
             for _ in range(6):
                 group.create_task(load.produce(random.Random(chance.random())))
             group.create_task(load.produce_bulks(random.Random(chance.random())))
+            for _ in range(processes):
+                group.create_task(load.produce_burning(random.Random(chance.random())))
 
 
 if __name__ == "__main__":
-    faulthandler.dump_traceback_later(HANG_SECONDS, exit=True)
-    asyncio.run(main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])))
+    # A host may be left alive for many kills, and each takes seconds on a busy machine.
+    faulthandler.dump_traceback_later(5 * HANG_SECONDS, exit=True)
+    database, ledgers, seed, *processes = sys.argv[1:]
+    asyncio.run(main(Path(database), Path(ledgers), int(seed), int(*processes)))

@@ -11,6 +11,8 @@ STORE = ("tests/store",)
 ZOMBIE = ("tests/crash/test_zombie.py",)
 RECOVERY = ("tests/crash/test_recovery.py",)
 KILL = ("tests/crash/test_kill.py",)
+DEATHS = ("tests/executors/test_link.py", "tests/executors/test_worker_deaths.py")
+HOSTS = ("tests/executors/test_host_deaths.py",)
 
 
 class Mutant(NamedTuple):
@@ -34,6 +36,7 @@ COMMIT = "store/group_commit.py"
 OUTCOME = "rules/outcome.py"
 RESCUER = "services/rescuer.py"
 ENGINE = "services/engine.py"
+PROCESS = "running/executors/process"
 
 MUTANTS = (
     Mutant("complete_in takes a lost fence for done", "services/completer.py",
@@ -139,4 +142,14 @@ MUTANTS = (
            "        self.dispatcher.instance = self._instance.id\n", "", ZOMBIE + FOUND),
     Mutant("a zombie's former self is not rescued", ENGINE,
            "        self._rescuer.abandon(former.id)\n", "", FOUND),
+    Mutant("what could not be sent is taken for read", f"{PROCESS}/link.py",
+           "self._end(RESET if self._unsent or self._refused else CLOSED)", "self._end(CLOSED)",
+           DEATHS),
+    Mutant("a job that had begun is run again", f"{PROCESS}/worker.py",
+           "return self.spoke or not self.unread if", "return not self.unread if", DEATHS),
+    Mutant("workers do not keep the lock of their host", f"{PROCESS}/server.py",
+           "self._guard = self._descriptors.pop(0)", "os.close(self._descriptors.pop(0))", HOSTS),
+    Mutant("workers work on without their host", f"{PROCESS}/server.py",
+           '"""The host has gone: nobody may be left when its lock becomes free."""',
+           "time.sleep(2.5)", HOSTS + KILL),
 )  # fmt: skip

@@ -4,7 +4,7 @@ The ledgers are written by the harness and by the jobs, never by the library, wi
 write a line, so that they tell what happened also when the process was killed in the middle.
 """
 
-from .census import Census, assert_nothing_left, nothing_left
+from .census import Census, assert_nothing_left, children_of, living_in, nothing_left
 from .ledger import AckLedger, EffectLedger, Line, Start
 from .liveness import deadline, show_stacks_at, unfinished_ended
 from .seeds import seed_of
@@ -18,8 +18,10 @@ __all__ = [
     "Start",
     "Verdict",
     "assert_nothing_left",
+    "children_of",
     "deadline",
     "judge",
+    "living_in",
     "nothing_left",
     "seed_of",
     "show_stacks_at",

@@ -49,9 +49,25 @@ def _descriptors() -> Iterable[str]:
 
 
 def _children() -> Iterable[int]:
-    for task in Path("/proc/self/task").glob("*/children"):
+    return children_of(os.getpid())
+
+
+def children_of(pid: int) -> Iterable[int]:
+    """The children of a process."""
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
         with contextlib.suppress(OSError):
             yield from map(int, task.read_text().split())
+
+
+def living_in(session: int) -> list[int]:
+    """The processes of a session that run: of a fork server's, itself and its workers."""
+    living = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            state, _, _, its_session = path.read_text().rpartition(")")[2].split()[:4]
+            if int(its_session) == session and state not in "ZX":
+                living.append(int(path.parent.name))
+    return living
 
 
 def assert_nothing_left(before: Census, database: Path | None = None) -> None:

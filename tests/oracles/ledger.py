@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,13 +21,14 @@ class Line(NamedTuple):
 class _Appender:
     """A file to which whole lines are appended, also by several processes at once."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, write: Callable[[int, bytes], object] = os.write) -> None:
         self.path = path
+        self._append = write
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
         self._descriptor = os.open(self.path, flags, 0o600)
 
     def _write(self, *words: object) -> None:
-        os.write(self._descriptor, (" ".join(map(str, words)) + "\n").encode())
+        self._append(self._descriptor, (" ".join(map(str, words)) + "\n").encode())
 
     def _lines(self) -> list[list[str]]:
         lines = self.path.read_text().splitlines()
@@ -63,6 +65,8 @@ class Start(NamedTuple):
     started: float
     """Of the machine's monotonic clock, which all processes share."""
     ended: float | None
+    seen: float
+    """When it gave its last sign of life."""
 
 
 class EffectLedger(_Appender):
@@ -72,6 +76,10 @@ class EffectLedger(_Appender):
         """The job's code begins."""
         self._write(job_id, *fence, os.getpid(), "start", repr(time.monotonic()))
 
+    def alive(self, job_id: str, fence: tuple[str, int]) -> None:
+        """The job's code goes on."""
+        self._write(job_id, *fence, os.getpid(), "alive", repr(time.monotonic()))
+
     def end(self, job_id: str, fence: tuple[str, int]) -> None:
         """The job's code ends, however."""
         self._write(job_id, *fence, os.getpid(), "end", repr(time.monotonic()))
@@ -80,13 +88,15 @@ class EffectLedger(_Appender):
         """By job id the runs, in order of their start."""
         begun: list[tuple[tuple[str, str, int, int], float]] = []
         ended: dict[tuple[str, str, int, int], float] = {}
+        seen: dict[tuple[str, str, int, int], float] = {}
         for job_id, instance, claim, pid, word, instant in self._lines():
             run = (job_id, instance, int(claim), int(pid))
             if word == "start":
                 begun.append((run, float(instant)))
-            else:
+            elif word == "end":
                 ended[run] = float(instant)
+            seen[run] = float(instant)
         runs: dict[str, list[Start]] = {}
         for run, started in begun:
-            runs.setdefault(run[0], []).append(Start(*run, started, ended.get(run)))
+            runs.setdefault(run[0], []).append(Start(*run, started, ended.get(run), seen[run]))
         return runs

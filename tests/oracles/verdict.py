@@ -137,5 +137,5 @@ def _judge_runs(
     for earlier, later in itertools.pairwise(ordered):
         if later.started < earlier.started:
             verdict.stale.append(f"{job_id}: claim {later.claim} began before {earlier.claim}")
-        if not overlap and earlier.ended is not None and earlier.ended > later.started:
+        if not overlap and earlier.seen > later.started:
             verdict.double.append(f"{job_id}: {earlier.claim} still ran when {later.claim} began")
