@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -140,12 +141,13 @@ async def test_server_that_does_not_answer_is_replaced_and_the_stopped_job_ends(
         assert runner.healthy
 
 
-async def many_recycles(folder: Path, jobs: int) -> None:
+async def many_recycles(folder: Path, temporary: Path, jobs: int) -> None:
     async with workers(folder, processes=2, max_jobs=1) as runner:
         await (await w.alone.enqueue("a"))
         await (await w.warm.enqueue("a"))
         await only_warm(runner.registry.workers)
         before = Census.take()
+        files = sorted(temporary.iterdir())
         for _ in range(jobs // 100):
             handles = await runner.enqueue_many(
                 [task.job("a") for task in (w.alone, w.warm) for _ in range(50)]
@@ -160,6 +162,7 @@ async def many_recycles(folder: Path, jobs: int) -> None:
         server = server_pid(runner)
         left = Path(f"/proc/{server}/task/{server}/children").read_text().split()
         assert len(left) == len(runner.registry.workers())
+        assert sorted(temporary.iterdir()) == files
 
 
 async def only_warm(listed: object) -> None:
@@ -168,10 +171,19 @@ async def only_warm(listed: object) -> None:
         await asyncio.sleep(0.001)
 
 
-async def test_hundreds_of_recycles_leave_nothing_behind(tmp_path: Path) -> None:
-    await many_recycles(tmp_path, 300)
+@pytest.fixture
+def temporary(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where temporary files go meanwhile, of this process and of those that it starts."""
+    folder = tmp_path_factory.mktemp("t")
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    return folder
+
+
+async def test_hundreds_of_recycles_leave_nothing_behind(tmp_path: Path, temporary: Path) -> None:
+    await many_recycles(tmp_path, temporary, 300)
 
 
 @pytest.mark.proof
-async def test_ten_thousand_recycles_leave_nothing_behind(tmp_path: Path) -> None:
-    await many_recycles(tmp_path, 10_000)
+async def test_ten_thousand_recycles_leave_nothing_behind(tmp_path: Path, temporary: Path) -> None:
+    await many_recycles(tmp_path, temporary, 10_000)

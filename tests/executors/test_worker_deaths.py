@@ -215,6 +215,34 @@ async def test_what_a_killed_job_has_started_is_killed_also_in_another_session(
             await asyncio.wait_for(handle.result(), 5)
 
 
+async def test_daemon_that_a_job_leaves_behind_ends_with_its_worker(tmp_path: Path) -> None:
+    async with workers(tmp_path, processes=1, max_jobs=1) as runner:
+        handle = await w.leave_daemon_behind.enqueue(str(tmp_path / "it"))
+        worker = await handle
+        (daemon,) = await pids_at(tmp_path / "it")
+
+        await gone(worker, daemon, within=5)
+        await the_pool_goes_on()
+        assert await runner.registry.count(state="completed") == 2
+
+
+@pytest.mark.parametrize("how", ["closed", "replaced", "redirected"])
+async def test_job_that_takes_its_streams_away_takes_them_from_no_other(
+    tmp_path: Path, how: str
+) -> None:
+    async with workers(tmp_path, processes=1) as runner:
+        taking = await w.replace_streams.enqueue(how)
+        pid = await taking
+        looking = await w.look.enqueue()
+        await looking
+        (attempt,) = await runner.registry.attempts(looking.id)
+        (info,) = [info for info in runner.registry.workers() if not info.leaving]
+
+    assert attempt.output == "seen\n"
+    assert (info.pid == pid) == (how != "closed")
+    assert how != "closed" or "a standard stream was closed" in (info.replaced or "")
+
+
 @pytest.mark.timed
 async def test_stop_of_the_runner_ends_what_refuses_and_gives_it_back(tmp_path: Path) -> None:
     async with workers(tmp_path) as runner:

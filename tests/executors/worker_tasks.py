@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import io
 import itertools
 import logging
 import os
@@ -348,18 +349,45 @@ def say_and_hold_the_gil(path: str) -> None:
     hold_the_gil(path)
 
 
-@tasks.task(executor="process")
-def start_daemon(path: str) -> None:
-    """A process of another session, whose parent ends at once; and a child in our own group."""
+def _start_daemon(path: str) -> list[str]:
+    """Start a process of another session whose parent ends at once; its command."""
     program = f"import os, time; open({path!r}, 'a').write(f'{{os.getpid()}}\\n'); time.sleep(3600)"
     command = [sys.executable, "-c", program]
     starter = f"import subprocess; subprocess.Popen({command!r}, start_new_session=True)"
     subprocess.run([sys.executable, "-c", starter], check=True)
-    subprocess.Popen(command)
+    while not Path(path).exists():
+        time.sleep(0.001)
+    return command
+
+
+@tasks.task(executor="process")
+def leave_daemon_behind(path: str) -> int:
+    _start_daemon(path)
+    return os.getpid()
+
+
+@tasks.task(executor="process")
+def start_daemon(path: str) -> None:
+    """A daemon, and a child in our own group."""
+    subprocess.Popen(_start_daemon(path))
     while len(Path(path).read_text().splitlines() if Path(path).exists() else []) < 2:
         time.sleep(0.001)
     _tell(path)
     time.sleep(3600)
+
+
+@tasks.task(executor="process")
+def replace_streams(how: str) -> int:
+    match how:
+        case "closed":
+            sys.stdout.close()
+        case "replaced":
+            sys.stdout = sys.stderr = io.StringIO()
+            print("to nobody")
+        case "redirected":
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            print("to nobody")
+    return os.getpid()
 
 
 @tasks.task(executor="process")
