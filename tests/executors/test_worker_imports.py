@@ -19,7 +19,7 @@ from tests.oracles.census import nothing_left
 
 from . import worker_tasks as w
 from .hosts import run_program
-from .support import workers
+from .support import pids_at, workers
 from .worker_tasks import Point
 
 SCRIPT = """
@@ -260,6 +260,40 @@ async def test_modules_are_loaded_anew_on_request_and_a_broken_one_changes_nothi
         (package / "jobs_of_changing.py").write_text(text)
         await runner.reload_workers()
         assert await (await changing.version.enqueue()) == 2
+
+
+async def test_job_that_runs_while_modules_are_loaded_anew_ends_with_the_old_ones(
+    package: Path,
+) -> None:
+    text = """
+        import os
+        from asyncjobs import Tasks
+        tasks = Tasks()
+
+        @tasks.task(executor="process")
+        def version(path: str, pipe: str) -> int:
+            with open(path, "a") as file:
+                print(os.getpid(), file=file)
+            with open(pipe) as waiting:
+                waiting.read()
+            return 1
+        """
+    changing = module(package, "jobs_of_running", text)
+    pipe = package / "pipe"
+    os.mkfifo(pipe)
+    runner = Runner(package / "jobs.db", processes=1)
+    runner.include(changing.tasks)
+    async with nothing_left(package / "jobs.db"), runner:
+        running = await changing.version.enqueue(str(package / "it"), str(pipe))
+        await pids_at(package / "it")
+        text = textwrap.dedent(text).replace("return 1", "return 2  # longer than before")
+        (package / "jobs_of_running.py").write_text(text)
+        await runner.reload_workers()
+        pipe.write_text("go on")
+        assert await running == 1
+        assert (await running.job()).claim == 1
+
+        assert await (await changing.version.enqueue(os.devnull, os.devnull)) == 2
 
 
 async def test_task_that_is_included_later_gets_its_workers(tmp_path: Path) -> None:
