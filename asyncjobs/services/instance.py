@@ -18,6 +18,9 @@ from .doorbell import remove_bell
 
 LEASE_SECONDS = 30.0
 RENEWALS_PER_LEASE = 6
+LATE_SECONDS = 2.0
+"""What a look that comes later than this after the one before counts for: who was stopped himself,
+as all are on a machine that sleeps, cannot say that the others alone were."""
 SUFFIX = ".lock"
 
 
@@ -116,8 +119,9 @@ class Neighbours:
     def __init__(self, folder: str, lease_seconds: float) -> None:
         self._folder = folder
         self._lease_seconds = lease_seconds
+        self._looked_at = 0.0
         self._seen: dict[str, tuple[int, float]] = {}
-        """Instance to (its file's time stamp, our monotonic clock when that was new).
+        """Instance to (its file's time stamp, for how long we have looked at that).
 
         Wall clocks step; only a stamp that does not change for a whole lease means a stopped
         process."""
@@ -147,6 +151,8 @@ class Neighbours:
 
     def dead(self, monotonic: float, but: str) -> Iterator[tuple[str, FileLock | None]]:
         """Each dead instance, with its lock if it could be had; hold it while rescuing."""
+        looked = min(monotonic - self._looked_at, LATE_SECONDS)
+        self._looked_at = monotonic
         listed = [instance for instance in self._listed() if instance != but]
         self._seen = {name: seen for name, seen in self._seen.items() if name in listed}
         for instance in listed:
@@ -160,9 +166,10 @@ class Neighbours:
                 yield instance, lock
                 continue
             lock.close()
-            if self._seen.get(instance, (None, 0.0))[0] != stamp:
-                self._seen[instance] = (stamp, monotonic)
-            elif monotonic - self._seen[instance][1] > self._lease_seconds:
+            seen, seconds = self._seen.get(instance, (None, 0.0))
+            seconds = seconds + looked if seen == stamp else 0.0
+            self._seen[instance] = (stamp, seconds)
+            if seconds > self._lease_seconds:
                 yield instance, None
 
     def bury(self, lock: FileLock) -> None:

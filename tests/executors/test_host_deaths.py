@@ -111,6 +111,37 @@ async def test_workers_of_a_stopped_host_end_before_it_is_taken_for_dead(tmp_pat
         host.wait()
 
 
+async def test_workers_of_a_host_that_was_asleep_along_with_them_live_on(tmp_path: Path) -> None:
+    lease = 0.5
+    host = start_host(tmp_path, "refuse", lease=lease)
+    try:
+        (worker,) = await pids_at(tmp_path / "refuse")
+        (server,) = _children(host.pid)
+        (path,) = (tmp_path / "jobs.db-runners").glob("*.lock")
+        os.kill(server, signal.SIGSTOP)
+        host.send_signal(signal.SIGSTOP)
+        stopped = path.stat().st_mtime
+        while time.time() < stopped + 2 * lease:
+            await asyncio.sleep(0.01)
+        os.kill(server, signal.SIGCONT)  # which looks before its host can have done anything
+        looks = _looks(server)
+        while _looks(server) == looks:
+            await asyncio.sleep(0.001)
+        host.send_signal(signal.SIGCONT)
+        while path.stat().st_mtime < stopped + 4 * lease:
+            await asyncio.sleep(0.01)
+        assert is_alive(worker)
+    finally:
+        host.kill()
+        host.wait()
+
+
+def _looks(pid: int) -> int:
+    """How often a process has waited until now: once for each look."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("\nvoluntary_ctxt_switches:")[2].split()[0])
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_signal_that_ends_the_host_ends_its_workers(tmp_path: Path, number: int) -> None:
     host = start_host(tmp_path, "refuse")

@@ -61,6 +61,25 @@ async def test_bell_of_a_dead_process_is_removed_with_its_lock(tmp_path: Path) -
     assert list(Path(dead.folder).iterdir()) == []
 
 
+async def test_neighbour_is_stopped_when_looked_at_for_a_lease_and_not_when_nobody_looked(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "jobs.db-runners"
+    folder.mkdir()
+    lock = FileLock(str(folder / "other.lock"))
+    lock.try_acquire()
+    neighbours = Neighbours(str(folder), 30.0)
+
+    def dead(monotonic: float) -> list[str]:
+        return [instance for instance, _ in neighbours.dead(monotonic, but="me")]
+
+    assert [dead(seconds) for seconds in range(10)] == [[]] * 10
+    assert dead(3600) == []  # the machine was asleep
+    assert [dead(3600 + seconds) for seconds in range(1, 20)] == [[]] * 19
+    assert dead(3620) == ["other"]
+    lock.unlink()
+
+
 async def test_folder_whose_name_is_no_text_serves_as_well(tmp_path: Path) -> None:
     folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
     folder.mkdir()

@@ -173,8 +173,11 @@ class _Server:
         self._own: set[int] = set()
         """Children of the application's modules themselves."""
         self._guard = -1
-        self._stamp: tuple[int, float] = (0, 0.0)
-        """The guard's time stamp, and our clock when that was new."""
+        self._stamp = 0
+        """The guard's time stamp,"""
+        self._stamp_seconds = 0.0
+        """and for how long we have looked at that."""
+        self._looked_at = 0.0
 
     def run(self, tasks: dict[str, RunnableTask]) -> NoReturn:
         """Do what the host says until it has gone."""
@@ -235,7 +238,7 @@ class _Server:
                 if self._guard >= 0:
                     os.close(self._guard)
                 self._guard = self._descriptors.pop(0)
-                self._stamp = (0, 0.0)
+                self._stamp = 0
 
     def _say(self, message: Message) -> None:
         try:
@@ -329,16 +332,17 @@ class _Server:
         """End the workers of a host that is about to be taken for dead, before that happens."""
         if self._guard < 0 or not self._pids:
             return
+        now = time.monotonic()
+        # A look that comes late counts for no more: the whole machine may have been asleep, and the
+        # host is about to renew it.
+        looked = min(now - self._looked_at, 2 * self._setup.lease_seconds / LEASE_LOOKS)
+        self._looked_at = now
         status = os.fstat(self._guard)
-        stamp, seen_at = self._stamp
-        if status.st_mtime_ns != stamp:
-            self._stamp = (status.st_mtime_ns, time.monotonic())
-        elif (
-            status.st_nlink > 0
-            and time.monotonic() - seen_at <= LEASE_SHARE * self._setup.lease_seconds
-        ):
-            return
-        else:
+        same = status.st_mtime_ns == self._stamp
+        self._stamp = status.st_mtime_ns
+        self._stamp_seconds = self._stamp_seconds + looked if same else 0.0
+        lost = status.st_nlink == 0
+        if lost or self._stamp_seconds > LEASE_SHARE * self._setup.lease_seconds:
             for worker in list(self._pids):
                 self._kill(worker, signal.SIGKILL)
 
