@@ -68,7 +68,7 @@ class Registry:
         """
         job = await self.find(job_id)
         if job is None:
-            raise _unknown(job_id)
+            raise unknown_job(job_id)
         return job
 
     async def find(self, job_id: str) -> Job | None:
@@ -215,7 +215,7 @@ class Registry:
         """
         runs = await self._runner.engine().store.attempts(_check_id(job_id))
         if not runs and await self.find(job_id) is None:
-            raise _unknown(job_id)
+            raise unknown_job(job_id)
         return runs
 
     def workers(self) -> builtins.list[WorkerInfo]:
@@ -240,7 +240,7 @@ class Registry:
         check_integer(limit, "limit", least=1, most=PAGE_MAX)
         page = await self._runner.engine().store.logs(_check_id(job_id), after=after, limit=limit)
         if not page.lines and await self.find(job_id) is None:
-            raise _unknown(job_id)
+            raise unknown_job(job_id)
         return page
 
     async def check(self) -> builtins.list[Violation]:
@@ -292,7 +292,7 @@ class Registry:
         result = await change_by_hand(engine, ByHand(change, note))
         (answer,) = result.answers
         if answer.outcome == "missing":
-            raise _unknown(job_id)
+            raise unknown_job(job_id)
         return answer.outcome
 
     async def cancel_all(
@@ -398,7 +398,8 @@ def _check_id(job_id: object) -> str:
     return check_text(job_id, "job_id")
 
 
-def _unknown(job_id: str) -> UnknownJob:
+def unknown_job(job_id: str) -> UnknownJob:
+    """What to raise for an id that no job has."""
     return UnknownJob(
         f"no job {job_id} is in the database: pruned by retention, deleted, or never enqueued here"
     )

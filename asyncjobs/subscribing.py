@@ -42,6 +42,7 @@ class Subscriber:
 
     async def __aiter__(self) -> AsyncIterator[Event]:
         engine = self._engine()
+        engine.check_loop()
         place = await engine.store.subscriber_place(self.name)
         if place is None:
             place = await engine.feed.end()

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterable
 from typing import TYPE_CHECKING
 
 from .errors import InvalidOption
+from .registry import unknown_job
 from .rules.limits import PAGE_MAX, check_choice, check_text
 from .services.feed import Listener
 from .states import FINISHED
@@ -61,8 +62,10 @@ class EventSource:
 
         Raises:
             CursorTooOld: at the first step: the journal no longer holds what comes after.
+            UnknownJob: at the first step: neither the registry nor the journal knows the job.
             InvalidOption: an unknown kind, or a cursor that is none, or of another database.
             RunnerNotStarted, RunnerClosed, RunnerFailed: there is no database to read.
+            WrongEventLoop: it is called in another one than the runner's, as in a thread.
         """
         return follow(self.engine(), after, task=task, kinds=kinds, job_id=job_id)
 
@@ -115,6 +118,7 @@ def follow(
     job_id: str | None,
 ) -> AsyncIterator[Event]:
     """Events from a cursor on, or from now on; options are checked here and now."""
+    engine.check_loop()
     if task is not None:
         check_text(task, "task")
     if job_id is not None:
@@ -145,7 +149,7 @@ async def _follow(
     if job_id is not None:
         seq = await engine.store.seq_of(job_id)
         if seq is None:
-            return
+            raise unknown_job(job_id)
     listener = Listener(engine.feed, place, seq=seq, task=task, kinds=kinds)
     try:
         while (event := await listener.next()) is not None:
@@ -158,14 +162,18 @@ async def follow_job(
     engine: Engine, job: Job, after: str | None, kinds: Iterable[str] | None
 ) -> AsyncIterator[Event]:
     """One job's events, from its beginning or a cursor on, up to its outcome."""
+    engine.check_loop()
     chosen = check_kinds(kinds)
     if after is None:
         place = await engine.store.journal_place_at(job.created_at)
     else:
         place = place_of(after, engine.store.database_id)
         await engine.feed.check(place)
+    # Where it was over before, there may be no outcome behind the cursor to end at.
+    until = await engine.feed.end() if job.finished else None
     # Outcomes are heard whether they are asked for or not: it ends there.
-    listener = Listener(engine.feed, place, seq=job.seq, kinds=chosen | OUTCOME_KINDS | LAST_KINDS)
+    kinds = chosen | OUTCOME_KINDS | LAST_KINDS
+    listener = Listener(engine.feed, place, seq=job.seq, kinds=kinds, until=until)
     try:
         while (event := await listener.next()) is not None:
             if event.kind in chosen:
@@ -180,6 +188,7 @@ async def follow_job(
 
 async def follow_log(engine: Engine, job: Job, after: str | None) -> AsyncIterator[LogLine]:
     """One job's log, from its beginning or a cursor on, up to its outcome."""
+    engine.check_loop()
     # From before the first look on, so that nothing comes between.
     kinds = OUTCOME_KINDS | LAST_KINDS | {Kind.LOGGED.value}
     listener = Listener(engine.feed, await engine.feed.end(), seq=job.seq, kinds=kinds)

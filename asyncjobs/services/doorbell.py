@@ -190,7 +190,10 @@ class Doorbell:
                 self._warned = True
                 continue
             if ring.listens:
+                was_told = self._loop.time() < self._audience_until
                 self._audience_until = self._loop.time() + AUDIENCE_SECONDS
+                if not was_told:
+                    self.tell_moved()  # since its last look, perhaps
             self._on_ring(ring)
 
 

@@ -448,11 +448,13 @@ class Engine:
         Raises:
             WrongEventLoop: it is another one.
         """
-        if asyncio.get_running_loop() is not self.mailboxes.loop:
-            raise WrongEventLoop(
-                "the runner lives in another event loop; from a thread, or from a job in a thread, "
-                "use asyncio.run_coroutine_threadsafe(..., runner.loop)"
-            )
+        with contextlib.suppress(RuntimeError):  # there is none, as in a thread
+            if asyncio.get_running_loop() is self.mailboxes.loop:
+                return
+        raise WrongEventLoop(
+            "the runner lives in another event loop; from a thread, or from a job in a thread, "
+            "use asyncio.run_coroutine_threadsafe(..., runner.loop)"
+        )
 
     async def enqueue_in(
         self, connection: Any, jobs: Sequence[NewJob[Any]]

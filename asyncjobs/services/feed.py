@@ -38,6 +38,7 @@ class Listener:
         seq: int | None = None,
         task: str | None = None,
         kinds: frozenset[str] | None = None,
+        until: Place | None = None,
     ) -> None:
         self.seq = seq
         self._feed = feed
@@ -45,18 +46,23 @@ class Listener:
         """Where what it has neither got nor in waiting begins."""
         self._task = task
         self._kinds = kinds
+        self._until = until
         self._waiting: deque[Event] = deque()
         self._live = False
         self._wake: asyncio.Future[None] | None = None
 
     async def next(self) -> Event | None:
-        """The next event, as soon as there is one; ``None`` once the runner has stopped.
+        """The next event, as soon as there is one; ``None`` when there is none before ``until``.
+
+        ``None`` as well once the runner has stopped.
 
         Raises:
             CursorTooOld: the journal no longer holds what comes next.
             StoreError: it cannot be read.
         """
         while not self._waiting:
+            if self._until is not None and self._place >= self._until:
+                return None
             if self._live:
                 await self._woken()
             elif self._feed.closed:
@@ -142,6 +148,8 @@ class Feed:
         self.place = Place(0)
         """Up to where the live listeners have been told."""
         self.closed = False
+        self._joined = 0
+        """How many have joined until now."""
         self._moved = asyncio.Event()
         self._reading: asyncio.Task[None] | None = None
 
@@ -189,6 +197,7 @@ class Feed:
         if first:
             self.place = place
         (self._of_all if listener.seq is None else self._by_seq[listener.seq]).add(listener)
+        self._joined += 1
         if first:
             self._on_listening()
         if self._reading is None or self._reading.done():
@@ -237,8 +246,10 @@ class Feed:
     async def _tell(self) -> None:
         complete = False
         while self.listening and not complete:
-            seqs = None if self._of_all else frozenset(self._by_seq)
+            seqs, joined = None if self._of_all else frozenset(self._by_seq), self._joined
             page = await self._store.read_journal(JournalQuery(self.place, seqs))
+            if joined != self._joined:
+                continue  # its events were not asked for, and may be among what was read
             if page.pruned >= self.place.position:
                 for listener in self._listeners():
                     listener.fall_behind()  # and finds out by itself whether it missed anything

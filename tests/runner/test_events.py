@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import math
 import statistics
+import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,11 @@ from asyncjobs import (
     JobFailed,
     ResultGone,
     Runner,
+    UnknownJob,
+    WrongEventLoop,
     current_job,
 )
-from asyncjobs.services.feed import WAITING_MAX
+from asyncjobs.services.feed import WAITING_MAX, Listener
 from asyncjobs.services.pruner import Pruner
 from asyncjobs.store.base import Prune
 from asyncjobs.testing import ManualClock, run_until_idle
@@ -284,6 +287,18 @@ async def test_handle_goes_on_from_a_cursor_and_ends_whatever_it_listens_to(
     assert [event.kind async for event in handle.events(kinds=["claimed"])] == ["claimed"]
 
 
+async def test_job_that_is_over_has_nothing_behind_its_outcome(runner: Runner) -> None:
+    @runner.task
+    async def short() -> None: ...
+
+    handle = await short.enqueue()
+    await handle
+    last = (await take(handle.events(), 3))[-1]
+    async with asyncio.timeout(10):
+        assert [event async for event in handle.events(last.cursor)] == []
+        assert [event async for event in handle.events(await runner.cursor())] == []
+
+
 async def test_handle_of_a_job_that_is_deleted_meanwhile_ends(runner: Runner) -> None:
     @runner.task
     async def later() -> None: ...
@@ -314,6 +329,44 @@ async def test_listeners_of_single_jobs_are_found_without_asking_all(runner: Run
     for stream in streams:
         assert [event async for event in stream] == []
     assert not feed.listening
+
+
+async def test_listener_that_joins_during_a_read_for_others_misses_nothing(
+    runner: Runner,
+) -> None:
+    gates = {"early": asyncio.Event(), "late": asyncio.Event()}
+
+    @runner.task
+    async def wait(name: str) -> None:
+        await gates[name].wait()
+
+    early, late = await wait.enqueue("early"), await wait.enqueue("late")
+    feed, reader = runner.engine().feed, runner.engine().store._reader
+    before = asyncio.create_task(take(early.events(kinds=["completed"]), 1))
+    await until(lambda: feed.listening)
+    await until(lambda: feed._moved._waiters)
+    end = await feed.end()
+
+    # In one pass of the loop, three calls queue for the reader's thread: the newcomer's last look,
+    # what holds the thread up, and the look for those who are there. The newcomer joins after the
+    # first, its job ends before the third.
+    held = threading.Event()
+    newcomer = Listener(feed, end, seq=(await late.job()).seq)
+    joining = asyncio.create_task(newcomer.next())
+    holding = asyncio.create_task(reader.run(lambda connection: held.wait(10)))
+    feed.wake()
+    await until(lambda: len(feed._by_seq) == 2)
+    gates["late"].set()
+    await late
+    held.set()
+    assert await holding
+    async with asyncio.timeout(10):
+        event = await joining
+    assert event is not None
+    assert (event.job_id, event.kind) == (late.id, "completed")
+    newcomer.close()
+    gates["early"].set()
+    await before
 
 
 # Slow listeners, and the end
@@ -459,8 +512,31 @@ async def test_filters_that_mean_nothing_are_refused(
         runner.events(**given)
 
 
-async def test_events_of_a_job_that_never_was_are_none(runner: Runner) -> None:
-    assert [event async for event in runner.events(job_id="0" * 36)] == []
+async def test_job_that_never_was_is_unknown(runner: Runner) -> None:
+    with pytest.raises(UnknownJob, match="no job 0000"):
+        await take(runner.events(job_id="0" * 36), 1)
+
+
+@pytest.mark.parametrize("stream", ["events", "job", "log", "subscriber"])
+async def test_listening_in_another_event_loop_is_refused(database: Path, stream: str) -> None:
+    runner = new_runner(database)
+    async with runner:
+        (job_id,) = await double(runner, 1)
+        handle = runner.handle(job_id)
+
+        async def listen() -> None:
+            streams: dict[str, Callable[[], AsyncIterator[Any]]] = {
+                "events": runner.events,
+                "job": handle.events,
+                "log": handle.logs,
+                "subscriber": lambda: aiter(runner.subscriber("audit")),
+            }
+            await anext(streams[stream]())
+
+        with pytest.raises(WrongEventLoop, match="run_coroutine_threadsafe"):
+            await asyncio.to_thread(asyncio.run, listen())
+        with pytest.raises(WrongEventLoop):  # nor where there is none
+            await asyncio.to_thread(runner.events)
 
 
 async def test_place_of_an_instant_is_found_among_gaps(runner: Runner, clock: ManualClock) -> None:
