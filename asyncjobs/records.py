@@ -175,8 +175,9 @@ class Callback(Struct, frozen=True, omit_defaults=True):
     queue: str = "default"
     priority: int = 0
     max_crashes: int = 3
-    options: str | None = None
-    """What is kept with its own row, its own callbacks among it."""
+    options: msgspec.Raw = msgspec.Raw(b"null")
+    """What is kept with its own row, its own callbacks among it. As it is, for text in text in text
+    would double its backslashes with every callback of a callback."""
 
 
 class JobOutcome(Struct, frozen=True, kw_only=True):

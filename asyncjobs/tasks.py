@@ -10,6 +10,8 @@ from datetime import datetime, timedelta
 from functools import cached_property, update_wrapper
 from typing import TYPE_CHECKING, Any, Generic, Never, ParamSpec, TypeVar, cast, overload
 
+import msgspec
+
 from .clock import SystemClock, new_id
 from .errors import InvalidOption, TaskExists, UnknownTask
 from .records import Callback, NewJob
@@ -452,7 +454,7 @@ def _callback(task: object, option: str) -> Callback | None:
         queue=own.queue,
         priority=own.priority,
         max_crashes=own.max_crashes,
-        options=own.stored,
+        options=msgspec.Raw((own.stored or "null").encode()),
     )
 
 

@@ -31,7 +31,15 @@ class Callbacks(msgspec.Struct):
         return self.on_complete if state is State.COMPLETED else self.on_failure
 
 
-read_callbacks = msgspec.json.Decoder(Callbacks).decode
+_decode = msgspec.json.Decoder(Callbacks).decode
+
+
+def read_callbacks(options: str) -> Callbacks:
+    """The callbacks among stored options; none in what somebody else has written there."""
+    try:
+        return _decode(options)
+    except msgspec.MsgspecError:
+        return Callbacks()
 
 
 def outcome_parameter(function: Callable[..., Any], option: str, task: str) -> str:
@@ -62,7 +70,8 @@ def follow(
     callback = callbacks.after(outcome.state)
     if callback is None:
         return None
-    options = callback.options
+    stored = bytes(callback.options).decode()
+    options = None if stored == "null" else stored
     if callbacks.carried is not None:
         options = with_values(options, callbacks.carried)
     if result is not None and len(result) > RESULT_MAX:

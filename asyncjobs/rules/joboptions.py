@@ -14,6 +14,7 @@ from ..errors import InvalidOption
 from ..records import Callback
 from .limits import (
     KEY_MAX,
+    OPTIONS_MAX,
     check_crashes,
     check_meta,
     check_priority,
@@ -57,7 +58,15 @@ class StoredOptions(Struct, omit_defaults=True):
         return not (self.on_complete is None and self.on_failure is None)
 
 
-read_options = msgspec.json.Decoder(StoredOptions).decode
+_decode = msgspec.json.Decoder(StoredOptions).decode
+
+
+def read_options(stored: str) -> StoredOptions | None:
+    """A job's stored options; ``None`` for what somebody else has written there."""
+    try:
+        return _decode(stored)
+    except msgspec.MsgspecError:
+        return None
 
 
 def next_options(
@@ -125,7 +134,15 @@ def stored_options(
         stored["on_complete"] = on_complete
     if on_failure is not None:
         stored["on_failure"] = on_failure
-    return msgspec.json.encode(stored).decode() if stored else None
+    if not stored:
+        return None
+    encoded = msgspec.json.encode(stored).decode()
+    if len(encoded) > OPTIONS_MAX:
+        raise InvalidOption(
+            f"on_complete and on_failure, with all that follows them, take {len(encoded)} bytes in "
+            f"each job's row; at most {OPTIONS_MAX}: enqueue later steps from the earlier ones"
+        )
+    return encoded
 
 
 def check_timeout(timeout: float | timedelta) -> float:

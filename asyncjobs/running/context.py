@@ -54,6 +54,7 @@ class RunnableTask(Protocol):
         ...
 
 
+log = logging.getLogger("asyncjobs")
 _first_word = threading.Lock()
 
 
@@ -122,15 +123,21 @@ class Run(msgspec.Struct, eq=False):
     @classmethod
     def of(cls, job: Claimed, task: RunnableTask, host: Any) -> Run:
         """The run of ``job``, with its own options in place of its task's."""
-        timeout, retry = task.timeout, task.retry
+        run = cls(job, task, host, host.instance, task.timeout, task.retry)
         if job.options is not None:
-            options = read_options(job.options)
-            timeout = options.timeout if options.timeout is not None else timeout
-            retry = options.retry or retry
-            run = cls(job, task, host, host.instance, timeout, retry)
-            run.carried, run.followed = options.carried, options.followed
-            return run
-        return cls(job, task, host, host.instance, timeout, retry)
+            run._apply(job.options)
+        return run
+
+    def _apply(self, stored: str) -> None:
+        options = read_options(stored)
+        if options is None:  # a job that cannot be understood must not end the runner
+            log.warning("the options stored with job %s cannot be read; it runs with those of its "
+                        "task", self.job.id)  # fmt: skip
+            return
+        if options.timeout is not None:
+            self.timeout = options.timeout
+        self.retry = options.retry or self.retry
+        self.carried, self.followed = options.carried, options.followed
 
     def start_notes(self) -> Notes:
         """The run's notes, from its first word on, whichever of its threads says it."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from asyncjobs import (
     Fail,
@@ -17,6 +18,7 @@ from asyncjobs import (
     Retry,
     Runner,
     State,
+    Task,
     Tasks,
     current_job,
 )
@@ -244,6 +246,29 @@ async def test_callbacks_have_callbacks_of_their_own(runner: Runner) -> None:
     assert (await runner.registry.get(three.id)).result == "second"
 
 
+def chain(length: int, *options: str) -> Task[Any, Any]:
+    """The first of so many tasks, each followed by the next."""
+    some = Tasks()
+    task = None
+    for number in range(length):
+        following: dict[str, Any] = dict.fromkeys(options, task)
+        task = some.task(name=f"step {number}", **following)(lambda outcome: None)
+    assert task is not None
+    return task
+
+
+def test_long_chain_takes_little_more_than_its_steps() -> None:
+    lengths = [len(chain(length, "on_complete").job(None).options or "") for length in (10, 20, 30)]
+    assert lengths[2] - lengths[1] == pytest.approx(lengths[1] - lengths[0], abs=10)
+    assert lengths[2] < 3_000
+
+
+def test_callbacks_that_multiply_are_refused_before_they_fill_the_row() -> None:
+    with pytest.raises(InvalidOption, match="at most 65536: enqueue later steps"):
+        chain(12, "on_complete", "on_failure")
+    assert len(chain(8, "on_complete", "on_failure").job(None).options or "") < 65_536
+
+
 async def test_each_life_has_its_own_end(runner: Runner) -> None:
     handle = await work.enqueue(1)
     await handle
@@ -284,6 +309,29 @@ async def test_large_result_is_left_out(runner: Runner, more: int) -> None:
     ((_, outcome),) = heard
     assert outcome.result_left_out == bool(more)
     assert len(outcome.result or "") == (0 if more else RESULT_MAX - 2)
+
+
+@pytest.mark.parametrize("options", ["{", "[]", '{"on_complete":7,"timeout":"long"}'])
+async def test_options_that_nobody_can_read_end_neither_the_runner_nor_its_rescue(
+    runner: Runner, caplog: pytest.LogCaptureFixture, options: str
+) -> None:
+    gate = asyncio.Event()
+
+    @runner.task(name="alone")
+    async def alone() -> int:
+        await gate.wait()
+        return 1
+
+    some = [replace(alone.job(), options=options, max_crashes=1) for _ in range(2)]
+    handles = [await runner.enqueue(odd) for odd in some]
+    engine = runner.engine()
+    await until(lambda: len(engine.dispatcher.held()) == 2)
+    assert caplog.text.count("options stored with job") == 2
+    await engine.commit.alone(Rescue(engine.dispatcher.instance, "its process died"))
+    assert {(await handle.wait()).reason for handle in handles} == {"crash"}
+    engine.dispatcher.disown_all()
+    gate.set()
+    assert await (await runner.enqueue(replace(alone.job(), options=options))) == 1
 
 
 async def test_deleted_job_has_no_outcome(runner: Runner) -> None:
