@@ -196,7 +196,8 @@ class Registry:
         """Copy the database to a new file while it is in use; readable by its owner alone.
 
         The file appears when it is complete. A runner started on it goes on from there: what ran
-        at that moment counts as crashed. Cancelling gives the copy up.
+        at that moment counts as crashed. Cancelling gives the copy up. Files that jobs returned are
+        not in it: copy the folder ``<database>-files`` after it.
 
         Raises:
             InvalidOption: the file is there already.

@@ -41,6 +41,8 @@ class File:
         if not isinstance(path, (str, os.PathLike)):
             raise InvalidOption(f"path must be a path, got {type(path).__name__}")
         self.path = os.fspath(path)
+        if not isinstance(self.path, str) or "\x00" in self.path:
+            raise InvalidOption(f"path={self.path!a} names no file; it must be text without NUL")
         self.name = check_text(os.path.basename(self.path) if name is None else name, "name")
         if self.name in (".", "..") or "/" in self.name or "\\" in self.name:
             raise InvalidOption(f"name={self.name!a} must be a file's name, without a folder")
@@ -54,7 +56,11 @@ class File:
         return os.path.getsize(self.path)
 
     def open(self) -> BinaryIO:
-        """The file, to be read."""
+        """The file, to be read.
+
+        Raises:
+            OSError: it is not there, as when its job was deleted meanwhile.
+        """
         return open(self.path, "rb")
 
     def __repr__(self) -> str:

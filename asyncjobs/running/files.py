@@ -52,26 +52,16 @@ class FileFolder:
         with contextlib.suppress(FileExistsError):
             os.mkdir(self.path, 0o700)
         target = os.path.join(self.path, key)
-        copied = False
         try:
             os.rename(source, target)
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise
-            copied = True
             _copy(source, target + PART)
             os.rename(target + PART, target)
-        # On disk before the outcome that speaks of it.
-        descriptor = os.open(target, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fchmod(descriptor, 0o600)
-            os.fsync(descriptor)
-            size = os.fstat(descriptor).st_size
-        finally:
-            os.close(descriptor)
-        _sync_folder(self.path)
-        if copied:
             os.unlink(source)
+        size = _make_private(target)
+        _sync_folder(self.path)
         return size
 
     def stored(self, result: str) -> StoredFile:
@@ -99,9 +89,34 @@ class FileFolder:
 def _copy(source: str, target: str) -> None:
     import shutil  # not with the runner: it brings all compressions along
 
-    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with open(source, "rb") as reading, os.fdopen(descriptor, "wb") as writing:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+    with (
+        os.fdopen(_open(source), "rb") as reading,
+        os.fdopen(os.open(target, flags, 0o600), "wb") as writing,
+    ):
         shutil.copyfileobj(reading, writing, 1024 * 1024)
+
+
+def _make_private(path: str) -> int:
+    """Give the file to its owner alone, and to the disk, before the outcome speaks of it; its size.
+
+    Whoever may write where it came from may have put a link in its place since it was looked at.
+    """
+    try:
+        descriptor = _open(path)
+    except OSError:
+        os.unlink(path)
+        raise
+    try:
+        os.fchmod(descriptor, 0o600)
+        os.fsync(descriptor)
+        return os.fstat(descriptor).st_size
+    finally:
+        os.close(descriptor)
+
+
+def _open(path: str) -> int:
+    return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
 
 
 def _sync_folder(path: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import weakref
 from collections import deque
 from collections.abc import Generator, Sequence
@@ -107,11 +108,13 @@ class Mailboxes:
         Raises:
             WrongEventLoop: this is another event loop than the runner's.
         """
-        if asyncio.get_running_loop() is not self.loop:
-            raise WrongEventLoop(
-                "a handle can be awaited in the event loop of its runner only; elsewhere use "
-                "asyncio.run_coroutine_threadsafe(handle.result(), runner.loop)"
-            )
+        with contextlib.suppress(RuntimeError):  # in a thread there may be none
+            if asyncio.get_running_loop() is self.loop:
+                return
+        raise WrongEventLoop(
+            "the runner lives in another event loop; from a thread, or from a job in a thread, use "
+            "asyncio.run_coroutine_threadsafe(..., runner.loop), as with handle.result()"
+        )
 
     def open(self, job_id: str, *, local: bool) -> Mailbox:
         """The job's mailbox, a new one if nobody holds one."""

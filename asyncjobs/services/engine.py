@@ -22,7 +22,6 @@ from ..errors import (
     RunnerFailed,
     RunnerNotStarted,
     StoreError,
-    WrongEventLoop,
 )
 from ..records import Accepted, NewJob, Outcome
 from ..running.context import Run, RunnableTask
@@ -250,8 +249,7 @@ class Engine:
                 self.dispatcher.draining = False
                 self.dispatcher.wake()
                 group.start_soon(repeat, pruner.prune, PRUNE_SECONDS)
-                group.start_soon(self.sweeper.sweep_orphans)
-                group.start_soon(repeat, self.sweeper.sweep, PRUNE_SECONDS)
+                group.start_soon(self.sweeper.run)
             self._clock_offset = self._measure_clock()
             group.start_soon(self._renew_when_lost, name="asyncjobs-renew")
             group.start_soon(self._cancel_when_asked, name="asyncjobs-cancel")
@@ -448,13 +446,7 @@ class Engine:
         Raises:
             WrongEventLoop: it is another one.
         """
-        with contextlib.suppress(RuntimeError):  # there is none, as in a thread
-            if asyncio.get_running_loop() is self.mailboxes.loop:
-                return
-        raise WrongEventLoop(
-            "the runner lives in another event loop; from a thread, or from a job in a thread, "
-            "use asyncio.run_coroutine_threadsafe(..., runner.loop)"
-        )
+        self.mailboxes.check_loop()
 
     async def enqueue_in(
         self, connection: Any, jobs: Sequence[NewJob[Any]]

@@ -13,6 +13,9 @@ from ..store.group_commit import GroupCommit
 from ..store.journal import ForgetFiles
 
 SLICE_FILES = 1_000
+SWEEP_SECONDS = 60.0
+SWEEPS_A_LOOK = 60
+"""Sweeps between two looks at the whole folder."""
 
 log = logging.getLogger("asyncjobs")
 
@@ -25,6 +28,14 @@ class Sweeper:
         self._store = store
         self._commit = commit
 
+    async def run(self) -> None:
+        """Sweep for ever: now and then what is gone, more rarely what nobody owns."""
+        while True:
+            await self.sweep_orphans()
+            for _ in range(SWEEPS_A_LOOK):
+                await asyncio.sleep(SWEEP_SECONDS)
+                await self.sweep()
+
     async def sweep(self) -> None:
         """Delete the files of jobs that were deleted, pruned or started anew."""
         try:
@@ -35,7 +46,7 @@ class Sweeper:
             log.warning("files of deleted jobs stay for now: %s", error)
 
     async def sweep_orphans(self) -> None:
-        """Delete files whose run never reported them: its process died in between."""
+        """Delete files that no outcome speaks of: a process died, or a run had been given up."""
         try:
             keys = self._folder.keys()
             for start in range(0, len(keys), SLICE_FILES):
@@ -43,4 +54,4 @@ class Sweeper:
                 if orphans:
                     await asyncio.to_thread(self._folder.remove, orphans)
         except (StoreError, OSError) as error:
-            log.warning("files that no job owns stay until the next start: %s", error)
+            log.warning("files that no job owns stay for now: %s", error)

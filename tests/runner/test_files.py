@@ -187,6 +187,20 @@ async def test_files_that_nobody_reported_are_swept_at_the_next_start(
         await until(lambda: kept(folder) == [os.path.basename(file.path), "notes.txt"])
 
 
+async def test_files_that_nobody_reported_are_swept_now_and_then(
+    runner: Runner, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = runner.engine()
+    monkeypatch.setattr("asyncjobs.services.sweeper.SWEEP_SECONDS", 0.0)
+    folder.mkdir()
+    (folder / "7-1").write_text("of a run that had been given up")
+    sweeping = asyncio.create_task(engine.sweeper.run())
+    await until(lambda: kept(folder) == [])
+    (folder / "7-2").write_text("of another one")
+    await until(lambda: kept(folder) == [])
+    sweeping.cancel()
+
+
 async def test_file_of_a_run_that_goes_on_is_no_orphan(
     tmp_path: Path, folder: Path, source: Path
 ) -> None:
@@ -233,10 +247,41 @@ def test_media_types_that_are_none_are_refused(media_type: str) -> None:
         File("x", "x", media_type)
 
 
-@pytest.mark.parametrize("path", [3, None, b"x"])
-def test_paths_that_are_none_are_refused(path: Any) -> None:
+@pytest.mark.parametrize("path", [3, None, b"x", "a\x00b"])
+@pytest.mark.parametrize("name", [None, "x"])
+def test_paths_that_are_none_are_refused(path: Any, name: str | None) -> None:
     with pytest.raises(InvalidOption):
-        File(path)
+        File(path, name)
+
+
+@pytest.mark.parametrize("copied", [False, True])
+async def test_link_that_takes_the_file_s_place_at_the_last_moment_is_not_followed(
+    runner: Runner, tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, copied: bool
+) -> None:
+    secret, path = tmp_path / "secret", tmp_path / "out.csv"
+    secret.write_text("of somebody else")
+    secret.chmod(0o644)
+    rename = os.rename
+
+    def swap_first(source: str, target: str) -> None:
+        if not path.is_symlink():
+            path.unlink()
+            path.symlink_to(secret)
+            if copied:
+                raise OSError(errno.EXDEV, "another file system")
+        rename(source, target)
+
+    monkeypatch.setattr("os.rename", swap_first)
+
+    @runner.task
+    async def export() -> File:
+        path.write_text("own")
+        return File(path)
+
+    assert "cannot be moved" in await failure(runner, export)
+    assert kept(folder) == []
+    assert secret.stat().st_mode & 0o777 == 0o644
+    assert secret.read_text() == "of somebody else"
 
 
 async def test_what_is_no_regular_file_fails_the_job(
