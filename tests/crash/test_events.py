@@ -118,7 +118,7 @@ async def test_no_event_is_lost_or_doubled_over_kills_of_writers_and_listeners(
 async def test_subscriber_hears_each_event_at_least_once_over_its_own_deaths(
     tmp_path: Path,
 ) -> None:
-    kills = 8
+    kills = 5
     chance = random.Random(seed_of("subscriber"))
     database, heard = tmp_path / "jobs.db", tmp_path / "heard"
     start = await first_cursor(database)

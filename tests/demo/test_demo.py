@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from asyncjobs import Job, Runner
+from asyncjobs.__main__ import main
 
 GOOD = 40
 BAD = {
@@ -54,6 +55,15 @@ def run(tmp_path: Path, *arguments: str) -> Result:
         timeout=60,
     )
     return Result(done.returncode, done.stdout, done.stderr)
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> Result:
+    """What it prints that is not to start at all: the same function, without a process."""
+    with pytest.raises(SystemExit) as ended:
+        sys.exit(main(list(arguments)))
+    out, err = capsys.readouterr()
+    assert isinstance(ended.value.code, int)
+    return Result(ended.value.code, out, err)
 
 
 def write_sources(directory: Path) -> Path:
@@ -171,13 +181,13 @@ def test_the_command_it_ends_with_works(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("made", [False, True])
 def test_a_directory_without_python_files_is_refused_in_one_line(
-    tmp_path: Path, made: bool
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], made: bool
 ) -> None:
     directory = tmp_path / "nothing"
     if made:
         directory.mkdir()
 
-    result = run(tmp_path, "demo", "--path", str(directory))
+    result = refused(capsys, "demo", "--path", str(directory))
 
     assert (result.code, result.out) == (2, "")
     assert str(directory) in result.err
@@ -198,9 +208,9 @@ def test_a_place_for_no_database_is_refused_in_one_line(sources: Path, tmp_path:
 
 @pytest.mark.parametrize("arguments", [[], ["unheard-of"], ["demo", "--unheard-of"]])
 def test_a_wrong_command_line_is_answered_with_the_usage(
-    tmp_path: Path, arguments: list[str]
+    capsys: pytest.CaptureFixture[str], arguments: list[str]
 ) -> None:
-    result = run(tmp_path, *arguments)
+    result = refused(capsys, *arguments)
 
     assert result.code == 2
     assert result.err.startswith("usage: asyncjobs")
