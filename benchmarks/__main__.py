@@ -24,6 +24,7 @@ NAMES = (
     "recovery",
     "processes",
     "workers",
+    "seeing",
     "startup",
 )
 

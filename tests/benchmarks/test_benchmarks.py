@@ -12,7 +12,7 @@ from benchmarks.harness import Bar, Row, percentile
 FAST = [
     name
     for name in NAMES
-    if name not in ("memory", "idle", "recovery", "processes", "workers", "startup")
+    if name not in ("memory", "idle", "recovery", "processes", "workers", "seeing", "startup")
 ]
 WITH_CHILDREN = [name for name in NAMES if name not in FAST]
 
