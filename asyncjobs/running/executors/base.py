@@ -80,16 +80,23 @@ def execute(
     except BaseException as error:  # a user's __post_init__ may raise anything
         return exception_happened(run, error, random)
     try:
-        return value_happened(run, call(task.function, args, kwargs))
+        value = call(task.function, args, kwargs)
+        return file_happened(run, value) if isinstance(value, File) else value_happened(run, value)
     except BaseException as error:
         return exception_happened(run, error, random)
 
 
 def value_happened(run: Run, value: Any) -> Happened:
-    """What it means that the job's code returned ``value``."""
+    """What it means that the job's code returned ``value``, which is no file."""
     try:
-        if isinstance(value, File):
-            return Returned(run.host.files.take(run, value))
         return Returned(run.task.codec.encode_result(value))
+    except InvalidResult as error:
+        return refusal_happened(run, error, "invalid_result")
+
+
+def file_happened(run: Run, file: File) -> Happened:
+    """What it means that the job's code returned a file. It is moved here and now."""
+    try:
+        return Returned(run.host.files.take(run, file))
     except InvalidResult as error:
         return refusal_happened(run, error, "invalid_result")

@@ -8,7 +8,7 @@ from ...errors import InvalidArguments
 from ...rules.files import File
 from ..context import Run, current_run
 from ..ending import exception_happened, refusal_happened
-from .base import Setting, value_happened
+from .base import Setting, file_happened, value_happened
 from .watchdog import Watchdog
 
 
@@ -67,7 +67,7 @@ class CoroutineExecutor:
             if task.is_async:
                 value = await value
             if isinstance(value, File):  # which is moved, perhaps to another file system
-                happened = await asyncio.to_thread(value_happened, run, value)
+                happened = await asyncio.to_thread(file_happened, run, value)
             else:
                 happened = value_happened(run, value)
         except (GeneratorExit, KeyboardInterrupt):
