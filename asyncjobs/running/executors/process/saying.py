@@ -12,14 +12,15 @@ from ...joblog import facts_of, job_log
 from .wire import Log, Message, Said
 
 SAY_SECONDS = 0.05
-"""Between two messages of one worker."""
-
+"""After a message of a worker, until it may say one more."""
+SAY_AHEAD = 8
+"""Messages that go at once: who says little before its death is heard to the last word."""
 
 Undisturbed = Callable[[], AbstractContextManager[None]]
 
 
 class RemoteNotePad:
-    """The host's notepad inside a worker: the first word goes at once, the next ones together.
+    """The host's notepad inside a worker: the first words go at once, the next ones together.
 
     The host says when it wants to hear more, so that nobody here needs a timer: a plain function
     has no event loop to keep one.
@@ -28,7 +29,7 @@ class RemoteNotePad:
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._run: Run | None = None
-        self._waits = False
+        self._ahead = SAY_AHEAD
 
     def connect(
         self,
@@ -44,13 +45,13 @@ class RemoteNotePad:
         with self._undisturbed(), self._lock:
             if not run.ended:
                 self._run = run
-                if not self._waits:
+                if self._ahead > 0:
                     self._say(run)
 
     def go_on(self) -> None:
         """The host has heard, and wants to hear more."""
         with self._lock:
-            self._waits = False
+            self._ahead += 1
             run = self._run
             if run is not None and run.notes is not None and run.notes.dirty:
                 self._say(run)
@@ -66,7 +67,7 @@ class RemoteNotePad:
     def _say(self, run: Run) -> None:
         note = run.collect_notes()
         if note is not None and run.notes is not None:
-            self._waits = True
+            self._ahead -= 1
             self._send(Said(note))
             run.notes.written(note)
 
