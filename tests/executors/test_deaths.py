@@ -138,13 +138,19 @@ class Stage:
         """The idle worker that gets the next job."""
         pid = await self.goes_on(executor)
         await self.settle()
+        while executor == "alone" and not (idle := self._idle_alone()):  # it is made a bit later
+            await asyncio.sleep(0.001)
         if executor == "alone":
-            (pid,) = [
-                info.pid
-                for info in self._runner.registry.workers()
-                if (info.executor, info.state) == ("isolated", "idle") and info.pid is not None
-            ]
+            await self.settle()
+            (pid,) = idle
         return pid
+
+    def _idle_alone(self) -> list[int]:
+        return [
+            info.pid
+            for info in self._runner.registry.workers()
+            if (info.executor, info.state) == ("isolated", "idle") and info.pid is not None
+        ]
 
     async def _gone(self) -> None:
         """Wait until the pool has noticed that the struck worker is no more."""
