@@ -81,7 +81,7 @@ class Host:
     @property
     def pid(self) -> int:
         """Its process."""
-        return self._process.pid
+        return self._pid
 
     async def line(self) -> str:
         """The next line that it prints."""
