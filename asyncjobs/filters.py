@@ -22,6 +22,9 @@ _TEXTS = ("task", "queue", "key", "trigger", "error")
 _TIMES = ("created", "started", "finished", "run")
 _BOUNDS = ("after", "before")
 ARGUMENTS_MAX = 8
+COUNT_MAX = 10_000
+"""Up to where jobs are counted that no counter knows."""
+_COUNTED = {"states", "queue", "task"}
 _WAITING = frozenset({State.BLOCKED, State.QUEUED}) | DERIVED_STATES
 # Change -> what the user calls it, and the states in which it can be made.
 _POSSIBLE: dict[type, tuple[str, frozenset[str]]] = {
@@ -117,6 +120,11 @@ def applicable(what: Filter, change: Change) -> Filter:
             return replace(what, states=(State.FAILED,))
         case Delete():
             return replace(what, state_not=State.RUNNING)
+
+
+def is_counted(what: Filter) -> bool:
+    """Whether counters know how many jobs pass."""
+    return set(what.given()) <= _COUNTED and not DERIVED_STATES.intersection(what.states)
 
 
 def as_json(what: Filter) -> str:

@@ -11,7 +11,7 @@ from msgspec import json
 
 from .clock import new_id, to_datetime
 from .errors import IllegalMove, InvalidOption, UnknownJob
-from .filters import JobFilter, applicable, as_json, to_filter
+from .filters import COUNT_MAX, JobFilter, applicable, as_json, is_counted, to_filter
 from .records import (
     Attempt,
     AuditEntry,
@@ -32,7 +32,6 @@ from .rules.limits import (
     check_text,
 )
 from .services.by_hand import change_all, change_by_hand
-from .states import DERIVED_STATES
 from .store.base import (
     AuditNote,
     ByHand,
@@ -49,9 +48,7 @@ from .store.journal import LogPage
 if TYPE_CHECKING:
     from .runner import Runner
 
-COUNT_MAX = 10_000
 _ORDERS = get_args(Order)
-_COUNTED = {"states", "queue", "task"}
 
 
 class Registry:
@@ -143,7 +140,7 @@ class Registry:
         what = to_filter(filters)
         check_flag(scan, "scan")
         store = self._runner.engine().store
-        if set(what.given()) <= _COUNTED and not DERIVED_STATES.intersection(what.states):
+        if is_counted(what):
             return Count(await store.count(what.states, queue=what.queue, task=what.task))
         if scan:
             return Count(await store.count_rows(what, most=None, scan=True))

@@ -14,9 +14,9 @@ import logging
 from collections import defaultdict, deque
 from collections.abc import Callable
 
-from ..errors import CursorTooOld, InvalidOption, StoreError
+from ..errors import InvalidOption, StoreError
 from ..store.base import Store
-from ..store.journal import Entry, Event, JournalPage, JournalQuery, Place
+from ..store.journal import Entry, Event, JournalPage, JournalQuery, Place, check_age
 
 WAITING_MAX = 1_000
 """Events kept for a listener that is slow; it reads the others itself when it gets there."""
@@ -175,7 +175,7 @@ class Feed:
             InvalidOption: it is behind the journal's end.
         """
         end = await self._store.journal_end()
-        _check_age(place, end.pruned)
+        check_age(place, end.pruned)
         if place > end.place:
             raise InvalidOption(
                 "the cursor is ahead of the database: was an older copy of the file put back?"
@@ -188,7 +188,7 @@ class Feed:
             CursorTooOld: the journal no longer holds what comes next.
         """
         page = await self._store.read_journal(what)
-        _check_age(what.after, page.pruned)
+        check_age(what.after, page.pruned)
         return page
 
     def join(self, listener: Listener, place: Place) -> None:
@@ -259,11 +259,3 @@ class Feed:
                     listener.offer(entry)
             self.place = page.following
             complete = page.complete
-
-
-def _check_age(place: Place, pruned: int) -> None:
-    if place.position <= pruned:
-        raise CursorTooOld(
-            "the journal no longer holds the events after this cursor: they are past keep_journal; "
-            "read the registry, and follow from now on"
-        )

@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 
 from msgspec import Struct
 
-from ..errors import InvalidOption
+from ..errors import CursorTooOld, InvalidOption
 from ..records import Note, Progress
 from ..states import Event as Kind
 
@@ -212,3 +212,16 @@ def place_of(cursor: object, database_id: str) -> Place:
     if found[1] != database_id:
         raise InvalidOption("the cursor belongs to another database")
     return Place(int(found[2]), int(found[3]))
+
+
+def check_age(place: Place, pruned: int) -> None:
+    """Refuse a place from which the journal cannot be read on, given how far it is pruned.
+
+    Raises:
+        CursorTooOld: what comes after the place is gone.
+    """
+    if place.position <= pruned:
+        raise CursorTooOld(
+            "the journal no longer holds the events after this cursor: they are past keep_journal; "
+            "read the registry, and follow from now on"
+        )
