@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import TextIO
 
-from .demo.command import add_demo
+from .demo.options import add_demo
 
 INTERRUPTED = 130
 """What shells expect of a program that ended by Ctrl-C: 128 + SIGINT."""

@@ -6,5 +6,5 @@ It uses the library as an application would, through its public names only:
 * ``tasks``, ``report``: the same as tasks
 * ``host``: the process that runs the jobs and dies half-way
 * ``ledger``: what the demo writes down beside the library, to hold it to account
-* ``command``, ``audit``: the process that starts the hosts and judges them
+* ``options``, ``command``, ``audit``: the process that starts the hosts and judges them
 """

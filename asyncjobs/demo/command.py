@@ -1,4 +1,4 @@
-"""``asyncjobs demo``: starts the host, starts it again after its crash, and gives the figures."""
+"""What ``asyncjobs demo`` does: starts the host, again after its crash, and gives the figures."""
 
 from __future__ import annotations
 
@@ -26,22 +26,6 @@ from .tasks import EXECUTOR, PLAN
 
 KILLED = -signal.SIGKILL
 INTERRUPTED = 130
-
-
-def add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the ``demo`` subcommand."""
-    parser = commands.add_parser(
-        "demo",
-        help="index Python's standard library, with a crash half-way",
-        description="Index the Python files of a directory, one job a file. Half-way the host "
-        "process kills itself with SIGKILL; a second one finds the jobs and finishes.",
-    )
-    parser.add_argument("--no-crash", action="store_true", help="run through without the crash")
-    parser.add_argument("--db", metavar="PATH", help="database file (default: a new one)")
-    parser.add_argument("--path", metavar="DIR", help="what to index (default: standard library)")
-    parser.add_argument("--executor", choices=("process", "isolated", "thread"), default="process",
-                        help="where files are parsed (default: process)")  # fmt: skip
-    parser.set_defaults(run=run_demo)
 
 
 def run_demo(arguments: argparse.Namespace) -> int:
