@@ -6,8 +6,8 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from typing import TextIO
 
+from .cli.command import DATABASE, Parser, add_commands, add_database, print_anything
 from .demo.options import add_demo
 
 INTERRUPTED = 130
@@ -15,9 +15,12 @@ INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one subcommand and return the exit code: 0 done, 1 failed, 2 asked for wrongly."""
-    for stream in (sys.stdout, sys.stderr):
-        _print_anything(stream)
+    """Run one command and return the exit code.
+
+    0 done, 1 not found, not possible or not well, 2 asked for wrongly, 3 the database cannot be
+    used, 130 interrupted.
+    """
+    print_anything()
     arguments = _parser().parse_args(argv)
     try:
         code: int = arguments.run(arguments)
@@ -25,26 +28,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader left (``| head``). Python would complain once more when it flushes at exit.
+        # The reader has left with what it wanted (``| head``). Python would complain once more when
+        # it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        return 0
     return code
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="asyncjobs", description="Durable jobs inside an asyncio application."
+    parser = Parser(
+        prog="asyncjobs",
+        description="Look at the jobs of a database, and act on them, while applications use it.",
+        epilog="Exit codes: 0 done, 1 not found, not possible or not well, 2 wrong use, "
+        f"3 the database cannot be used. The database may also be named by {DATABASE}.",
     )
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    add_demo(commands)
+    _add_all(parser)
     return parser
 
 
-def _print_anything(stream: TextIO) -> None:
-    """File names may hold what the terminal's encoding does not know."""
-    reconfigure = getattr(stream, "reconfigure", None)
-    if reconfigure is not None:
-        reconfigure(errors="backslashreplace")
+def _add_all(parser: argparse.ArgumentParser) -> None:
+    add_database(parser, default=None)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    add_commands(commands)
+    add_demo(commands)
 
 
 if __name__ == "__main__":

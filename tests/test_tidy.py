@@ -77,6 +77,7 @@ CONTROL_ALLOWED = {
     "asyncjobs.store.sqlite.connection",
     "asyncjobs.store.sqlite.store",
     "asyncjobs.store.sqlite.joining",
+    "asyncjobs.store.sqlite.looking",
     "asyncjobs.store.sqlite.migrate",
     "asyncjobs.store.sqlite.check",
 }

@@ -19,10 +19,9 @@ def violations(connection: sqlite3.Connection) -> list[Violation]:
     """What does not hold, all seen at one instant; an empty list when all is well."""
     connection.execute("BEGIN")
     try:
-        damage = connection.execute("PRAGMA integrity_check(5)").fetchall()
-        if damage != [("ok",)]:
+        if found := damage(connection):
             # What a damaged file answers to other questions means nothing, if it answers at all.
-            return [Violation("SQLite finds the file intact", [str(row[0]) for row in damage])]
+            return found
         found = [
             Violation(_CHECKS.purpose[name], [str(row[0]) for row in rows])
             for name, text in _CHECKS.text.items()
@@ -31,6 +30,22 @@ def violations(connection: sqlite3.Connection) -> list[Violation]:
         return found + _replay(connection)
     finally:
         connection.execute("COMMIT")
+
+
+def damage(connection: sqlite3.Connection) -> list[Violation]:
+    """What SQLite itself finds wrong with the file, whatever is in it."""
+    rows = connection.execute("PRAGMA integrity_check(5)").fetchall()
+    if rows == [("ok",)]:
+        return []
+    return [Violation("SQLite finds the file intact", [str(row[0]) for row in rows])]
+
+
+def settings(connection: sqlite3.Connection) -> dict[str, int]:
+    """The settings that are the file's own."""
+    return {
+        name: connection.execute(f"PRAGMA {name}").fetchone()[0]
+        for name in ("auto_vacuum", "page_size", "page_count")
+    }
 
 
 def _replay(connection: sqlite3.Connection) -> list[Violation]:

@@ -533,6 +533,13 @@ SELECT value FROM asyncjobs_meta WHERE name = 'database_id';
 -- seq_of: the row of a job, also of a deleted one.
 SELECT seq FROM asyncjobs_jobs WHERE id = ? UNION ALL SELECT seq FROM asyncjobs_gone WHERE id = ?;
 
+-- ids_from: the first ids that begin with a text: those between it and it with the last character
+-- of all behind it.
+SELECT id FROM asyncjobs_jobs WHERE id >= ?1 AND id < ?1 || char(1114111) ORDER BY id LIMIT ?2;
+
+-- state_of: the state of one job.
+SELECT state FROM asyncjobs_jobs WHERE id = ?;
+
 -- standing: where one job stands.
 SELECT state, claim FROM asyncjobs_jobs WHERE seq = ?;
 

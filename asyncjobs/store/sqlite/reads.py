@@ -54,6 +54,23 @@ def get(connection: sqlite3.Connection, job_id: str, now: int) -> Job | None:
     return None if row is None else _job(row, now)
 
 
+def ids_from(connection: sqlite3.Connection, beginning: str, limit: int) -> list[str]:
+    """The first ids that begin so, in order: the very id comes first."""
+    rows = connection.execute(STATEMENTS["ids_from"], (beginning, limit))
+    return [job_id for (job_id,) in rows]
+
+
+def standing_of(connection: sqlite3.Connection, job_id: str) -> str | None:
+    """The state of a job's row."""
+    row = connection.execute(STATEMENTS["state_of"], (job_id,)).fetchone()
+    return None if row is None else str(row[0])
+
+
+def database_id(connection: sqlite3.Connection) -> str:
+    """What no other database has: cursors name it."""
+    return str(connection.execute(STATEMENTS["database_id"]).fetchone()[0])
+
+
 def attempts(connection: sqlite3.Connection, job_id: str) -> list[Attempt]:
     """The recorded runs, and the one that the job's own row tells."""
     runs = [

@@ -1,0 +1,76 @@
+"""The session that the README shows is one that really happens."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from asyncjobs.records import ErrorRecord, LogEntry, Note
+from asyncjobs.states import Event
+from asyncjobs.store.journal import Annotate
+from tests.store.kit import Desk
+
+from .kit import Shell
+
+README = (Path(__file__).parent.parent.parent / "README.md").read_text("utf-8")
+ERROR = ErrorRecord(
+    "smtplib.SMTPServerDisconnected",
+    "Connection unexpectedly closed",
+    """Traceback (most recent call last):
+  File "shop/mail.py", line 31, in send_invoice
+    server.send_message(message)
+smtplib.SMTPServerDisconnected: Connection unexpectedly closed
+""",
+)
+
+
+async def shop(desk: Desk) -> None:
+    """What the session is about: a mail that could not be sent, among other jobs."""
+    desk.clock.move_to(datetime(2026, 3, 2, 9, 14, 7, 120_000, tzinfo=UTC))
+    await work(desk, "019cae12-8b10-7000-9f2c-2f1d0a44be01", "import_orders", 4.2)
+    run = await begin(desk, "019cae12-9b28-7c3a-8d51-77c1f03b9d02", "send_invoice")
+    line = LogEntry(1, desk.clock.now(), "INFO", "shop.mail", "connecting to mail.example.com")
+    await desk.do(Annotate("here", [Note(run.seq, run.claim, 1, None, [line])]))
+    desk.clock.advance(1.5)
+    await desk.end(run, Event.FAILED, error=ERROR)
+    await work(desk, "019cae12-a0e0-7f55-a3b7-1c0e5d9f6203", "send_invoice", 0.31)
+
+
+async def begin(desk: Desk, job_id: str, task: str) -> Any:
+    arguments = '{"order":1042}' if task == "send_invoice" else '{"file":"march.csv"}'
+    await desk.add(id=job_id, task=task, arguments=arguments, queue=task.split("_")[0])
+    (run,) = (await desk.claim(tasks={task: "coroutine"})).jobs
+    return run
+
+
+async def work(desk: Desk, job_id: str, task: str, seconds: float) -> None:
+    run = await begin(desk, job_id, task)
+    desk.clock.advance(seconds)
+    await desk.end(run)
+
+
+async def test_the_session_of_the_readme(desk: Desk, shell: Shell) -> None:
+    await shop(desk)
+    (session,) = re.findall(
+        r"^```console\n(\$ asyncjobs.*?)^```$", README, re.DOTALL | re.MULTILINE
+    )
+    calls = re.findall(r"^\$ asyncjobs (.*)\n((?:(?!\$ ).*\n)*)", session, re.MULTILINE)
+
+    assert len(calls) >= 4
+    for words, shown in calls:
+        ran = shell(*shlex.split(words))
+        assert ran.err + ran.out == shown, words
+
+
+def test_exit_codes_of_the_readme_are_those_of_the_code() -> None:
+    from asyncjobs.cli import command
+
+    assert "0 done" in README
+    codes = {"done": command.DONE, "not found": command.NOT_SO, "wrong use": command.WRONG_USE,
+             "the database": command.NO_DATABASE}  # fmt: skip
+    section = README.split("## Command line")[1].split("\n## ")[0]
+    for words, code in codes.items():
+        assert re.search(rf"{code} {words}", section), words
