@@ -19,6 +19,7 @@ NAMES = (
     "bulk",
     "backlog",
     "registry",
+    "commands",
     "memory",
     "idle",
     "recovery",

@@ -12,7 +12,10 @@ from benchmarks.harness import Bar, Row, percentile
 FAST = [
     name
     for name in NAMES
-    if name not in ("memory", "idle", "recovery", "processes", "workers", "seeing", "startup")
+    if name
+    not in (
+        "commands", "memory", "idle", "recovery", "processes", "workers", "seeing", "startup",
+    )  # fmt: skip
 ]
 WITH_CHILDREN = [name for name in NAMES if name not in FAST]
 
