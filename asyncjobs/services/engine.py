@@ -239,12 +239,13 @@ class Engine:
             clock=self.settings.clock,
             commit=self.commit,
         )
+        if not self.client:
+            await self.workers.open()  # before anything says that this instance has lived
         async with anyio.create_task_group() as group:
             group.start_soon(self.commit.run, name="asyncjobs-commit")
             await self.commit.execute(self._join())
             if not self.client:
                 self._logs.enter_context(logbook())
-                await self.workers.open()
                 await rescuer.rescue_at_start()
                 self.dispatcher.draining = False
                 self.dispatcher.wake()

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import importlib
 import os
+import sqlite3
 import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from types import ModuleType
 
@@ -72,6 +74,9 @@ async def refusal(folder: Path, tasks: Tasks) -> str:
     async with nothing_left(folder / "jobs.db"):
         with pytest.raises(WorkersFailed) as caught:
             await runner.start()
+    with closing(sqlite3.connect(folder / "jobs.db")) as connection:
+        started = connection.execute("SELECT count(*) FROM asyncjobs_instances").fetchone()
+    assert started == (0,), "a start that failed looks like a runner that died"
     return str(caught.value)
 
 
