@@ -76,6 +76,11 @@ class Listener:
         """Before this place there is nothing that it has not given out, or passed over."""
         return self._feed.place if self._live and not self._waiting else self._place
 
+    @property
+    def has_more(self) -> bool:
+        """Whether the next event is here already."""
+        return bool(self._waiting)
+
     def move(self, place: Place) -> None:
         """Go on from another place."""
         self._leave()

@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 from msgspec import Struct
 
 from ..errors import CursorTooOld, InvalidOption
-from ..records import Note, Progress
+from ..records import Job, Note, Progress
 from ..states import Event as Kind
 
 QUIET_KINDS = frozenset({Kind.LOGGED.value})
@@ -148,6 +148,10 @@ class Watched(Protocol):
 
     async def seq_of(self, job_id: str) -> int | None:
         """The job's row, also of one that is deleted, as long as the journal knows it."""
+        ...
+
+    async def glance(self, job_id: str) -> Job | None:
+        """One job without arguments, meta and traceback; as its result only a file's record."""
         ...
 
     async def standing(self, seq: int) -> tuple[str, int] | None:

@@ -415,6 +415,17 @@ LEFT JOIN asyncjobs_attempts AS a ON a.seq = j.seq AND a.claim = (
   SELECT max(claim) FROM asyncjobs_attempts WHERE seq = j.seq)
 WHERE j.id = ?;
 
+-- glance: one job to be shown, without what may be long; of its result only that of a file.
+SELECT {columns}, NULL, NULL,
+       (SELECT r.result FROM asyncjobs_files AS f JOIN asyncjobs_results AS r ON r.seq = f.seq
+        WHERE f.seq = j.seq AND f.gone = 0),
+       a.error_type, a.error_message, '', g.done, g.total, g.note, g.at
+FROM asyncjobs_jobs AS j
+LEFT JOIN asyncjobs_progress AS g ON g.seq = j.seq
+LEFT JOIN asyncjobs_attempts AS a ON a.seq = j.seq AND a.claim = (
+  SELECT max(claim) FROM asyncjobs_attempts WHERE seq = j.seq)
+WHERE j.id = ?;
+
 -- list: jobs for a listing. Long arguments, results and tracebacks stay where they are.
 SELECT {columns},
        CASE WHEN length(p.arguments) > 8192 THEN NULL ELSE ifnull(p.arguments, '{}') END,

@@ -49,7 +49,16 @@ def jobs(connection: sqlite3.Connection, seqs: Sequence[int], now: int) -> list[
 
 def get(connection: sqlite3.Connection, job_id: str, now: int) -> Job | None:
     """One job with arguments, result and last error."""
-    query = STATEMENTS["get"].replace("{columns}", _LISTED)
+    return _one(connection, STATEMENTS["get"], job_id, now)
+
+
+def glance(connection: sqlite3.Connection, job_id: str, now: int) -> Job | None:
+    """One job without what may be long; as its result only the record of a file."""
+    return _one(connection, STATEMENTS["glance"], job_id, now)
+
+
+def _one(connection: sqlite3.Connection, statement: str, job_id: str, now: int) -> Job | None:
+    query = statement.replace("{columns}", _LISTED)
     row = connection.execute(query, (job_id,)).fetchone()
     return None if row is None else _job(row, now)
 

@@ -231,6 +231,12 @@ class SQLiteStore:
         """One job, whole."""
         return await self._reader.run(lambda connection: reads.get(connection, job_id, self.now()))
 
+    async def glance(self, job_id: str) -> Job | None:
+        """One job without what may be long; as its result only the record of a file."""
+        return await self._reader.run(
+            lambda connection: reads.glance(connection, job_id, self.now())
+        )
+
     async def list(
         self,
         what: Filter,
