@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .errors import JobSignal as JobSignal
     from .errors import JobTimedOut as JobTimedOut
     from .errors import KeyConflict as KeyConflict
+    from .errors import MissingExtra as MissingExtra
     from .errors import NewerSchema as NewerSchema
     from .errors import ResourceFailed as ResourceFailed
     from .errors import ResultGone as ResultGone
@@ -85,7 +86,8 @@ _HOMES = {
         "ArgumentsTooLarge AsyncJobsError Cancel CursorTooOld Fail FenceLost ForeignDatabase "
         "IllegalMove "
         "InvalidArguments InvalidOption InvalidResult JobCancelled JobCrashed JobError JobExpired "
-        "JobFailed JobSignal JobTimedOut KeyConflict NewerSchema ResourceFailed ResultGone "
+        "JobFailed JobSignal JobTimedOut KeyConflict MissingExtra NewerSchema ResourceFailed "
+        "ResultGone "
         "RetryLater RunnerAlreadyStarted RunnerClosed RunnerFailed RunnerNotStarted SQLiteTooOld "
         "ScanRequired "
         "Snooze StoreBusy StoreError StoreFull StoreUnavailable TaskExists UnfitConnection "

@@ -13,6 +13,7 @@ AsyncJobsError
 ├── KeyConflict              the idempotency key belongs to a job with other arguments
 ├── FenceLost                this run no longer holds its job: roll back
 ├── CursorTooOld             the journal no longer holds what comes after; also a LookupError
+├── MissingExtra             a part that needs a package that is not installed; an ImportError
 ├── IllegalMove              the job's state does not allow it; says which state
 ├── RunnerNotStarted
 │   └── RunnerClosed         it was started once, and has stopped
@@ -65,6 +66,7 @@ __all__ = [
     "JobSignal",
     "JobTimedOut",
     "KeyConflict",
+    "MissingExtra",
     "NewerSchema",
     "ResourceFailed",
     "ResultGone",
@@ -174,6 +176,10 @@ class FenceLost(AsyncJobsError):
 
 class CursorTooOld(AsyncJobsError, LookupError):
     """The events after this cursor are past the journal's retention: some would be missed."""
+
+
+class MissingExtra(AsyncJobsError, ImportError):
+    """A part of the library needs a package that is not installed; the message names the extra."""
 
 
 class IllegalMove(AsyncJobsError):

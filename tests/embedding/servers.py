@@ -50,10 +50,14 @@ class Server:
             assert time.monotonic() < deadline, self.log()
             time.sleep(0.005)
 
-    def stop(self) -> None:
-        """Ask it to end as a process manager does, and see that nothing of it is left."""
+    def terminate(self) -> None:
+        """Ask it to end as a process manager does, and wait until it has."""
         self.process.send_signal(signal.SIGTERM)
         self.until(lambda: self.process.poll() is not None)
+
+    def stop(self) -> None:
+        """The same, and see that it did so in order and that nothing of it is left."""
+        self.terminate()
         # uvicorn raises the signal again once it has shut down in order.
         assert self.process.returncode in (0, -signal.SIGTERM), self.log()
         self.until(lambda: not self.has_processes())
