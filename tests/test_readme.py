@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -17,36 +18,62 @@ README = (ROOT / "README.md").read_text("utf-8")
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
 FIRST_PROGRAM_LINES = 25
 
-# The web application, driven through its own ASGI interface: start, poll, stop.
+# The web applications, driven through their own ASGI interface: start, ask, stop.
 RUN_APP = """
 import asyncio, json
 
-async def call(method, path):
-    sent = []
+async def call(method, path, query=""):
+    sent, asked = [], []
     async def receive():
+        if asked:
+            await asyncio.Event().wait()
+        asked.append(True)
         return {"type": "http.request", "body": b"", "more_body": False}
     async def send(message):
         sent.append(message)
     scope = {"type": "http", "method": method, "path": path, "raw_path": path.encode(),
-             "query_string": b"", "headers": [], "http_version": "1.1", "scheme": "http",
-             "server": ("test", 80), "client": ("test", 1), "root_path": "", "app": app}
+             "query_string": query.encode(), "headers": [], "http_version": "1.1",
+             "scheme": "http", "server": ("test", 80), "client": ("test", 1), "root_path": "",
+             "app": app}
     await app(scope, receive, send)
-    return sent[0]["status"], json.loads(sent[1]["body"])
+    return sent[0]["status"], b"".join(message.get("body", b"") for message in sent).decode()
 
 async def drive():
     async with app.router.lifespan_context(app):
-        status, answer = await call("POST", "/reports/may")
+        status, answer = await call("POST", START)
         assert status == 202, status
-        await runner.handle(answer["job"]).wait()
-        status, answer = await call("GET", f"/jobs/{answer['job']}")
-        assert (status, answer) == (200, {"status": "completed", "result": "report of may"}), answer
+        answer = json.loads(answer)
+        await follow(answer["job"], answer)
 
 asyncio.run(drive())
 """
+FOLLOW_REPORT = """
+START = "/reports/may"
+
+async def follow(job, answer):
+    await runner.handle(job).wait()
+    status, answer = await call("GET", f"/jobs/{job}")
+    assert (status, json.loads(answer)) == (200, {"status": "completed", "result": "report of may"})
+"""
+FOLLOW_CONVERT = """
+START = "/start"
+
+async def follow(job, answer):
+    status, stream = await call("GET", f"/jobs/{job}/events", f"token={answer['token']}")
+    assert status == 200, status
+    assert "event: outcome" in stream, stream
+    status, result = await call("GET", f"/jobs/{job}/result", f"token={answer['token']}")
+    assert (status, json.loads(result)) == (200, "converted")
+    assert (await call("GET", f"/jobs/{job}"))[0] == 403
+"""
+FOLLOW = {"web-jobs.db": FOLLOW_REPORT, "browser.db": FOLLOW_CONVERT}
 
 
 def program_of(block: str) -> str:
-    return block if block.endswith("asyncio.run(main())\n") else block + RUN_APP
+    if block.endswith("asyncio.run(main())\n"):
+        return block
+    (follow,) = (text for name, text in FOLLOW.items() if f'"{name}"' in block)
+    return block + follow + RUN_APP
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
@@ -57,6 +84,7 @@ def test_program_of_the_readme_runs_and_runs_again(block: str, tmp_path: Path) -
         ran = subprocess.run(
             [sys.executable, "-X", "dev", "-W", "error", "program.py"],
             cwd=tmp_path,
+            env={**os.environ, "APP_SECRET": "a secret of the tests, long enough"},
             capture_output=True,
             text=True,
             timeout=60,
@@ -68,6 +96,22 @@ def test_program_of_the_readme_runs_and_runs_again(block: str, tmp_path: Path) -
 def test_programs_of_the_readme_share_no_file() -> None:
     files = [file for block in BLOCKS for file in re.findall(r'Runner\("(.*?)"', block)]
     assert len(files) == len(set(files)) == len(BLOCKS)
+
+
+def test_status_routes_and_what_they_show_are_those_of_the_code() -> None:
+    from asyncjobs.web import status_openapi, status_routes
+    from asyncjobs.web.stream import STREAM_SECONDS
+
+    section = README.split("## Telling the browser")[1].split("\n## ")[0]
+    table = section.split("| path | |")[1].split("\n\n")[0]
+    named = {path.replace("{id}", "{job_id}") for path in re.findall(r"`\w+ (/jobs\S+)`", table)}
+    assert named == {route.path for route in status_routes(Runner("unused.db"))}
+    shown = re.findall(r"`(\w+)`", table.split("a snapshot: ")[1].split("(the state")[0])
+    shown += re.findall(r"`(\w+)`", table.split("`retrying`), ")[1].split("|")[0])
+    assert shown == status_openapi()["components"]["schemas"]["Status"]["required"]
+    assert f"lasts {STREAM_SECONDS:g} s" in section
+    for option in keywords_of(status_routes):
+        assert f"`{option}=" in section or f", {option}=" in section, option
 
 
 @pytest.mark.parametrize(
