@@ -163,6 +163,7 @@ async def test_pruner_works_off_everything_in_one_go(
     assert await file_store.check() == []
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize("kind", ["plain", "tagged"])
 async def test_slice_holds_the_writer_for_at_most_20_ms(
     file_store: SQLiteStore, clock: ManualClock, kind: str
