@@ -442,6 +442,34 @@ def take_shared(path: str, megabytes: int) -> None:
     print(len(block))
 
 
+# Followed by others
+
+
+@tasks.task(executor="process")
+def wait_and_spend_the_worker(path: str) -> str:
+    word: str = wait_for_word.function(path)
+    sys.stdout.close()
+    return word
+
+
+@tasks.task(executor="process")
+def note(path: str) -> int:
+    """Append a line, one for each run."""
+    _tell(path)
+    return current_job().fence[1]
+
+
+@tasks.task(executor="process", memory_limit=64 * 1024 * 1024)
+def take_unbound() -> None:
+    """What the address space does not bound."""
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    block = bytearray(os.urandom(1024) * 1024 * 100)
+    threading.Event().wait()
+    print(len(block))
+
+
 # Saying something
 
 

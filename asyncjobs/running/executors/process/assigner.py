@@ -172,6 +172,7 @@ class Assigner:
             and not worker.recalling
             and 0 < len(worker.runs) <= self._ahead.depth // 2 + 1
             and not worker.runs[0].lending
+            and worker.runs[0].stop_reason is None
         )
 
     def took(self, worker: Worker, seconds: float) -> None:
@@ -257,7 +258,8 @@ class Assigner:
         return runs
 
     def _watch(self) -> None:
-        if self._looking is None and (self._warm or len(self.of_run) > self._settings.processes):
+        followed = any(len(worker.runs) > 1 for worker in self._workers.values())
+        if self._looking is None and (self._warm or followed):
             self._looking = self._loop.call_later(STALE_SECONDS, self._look)
 
     def _look(self) -> None:

@@ -125,7 +125,9 @@ class Worker:
             own_cpu_seconds() - cpu_seconds, own_peak_rss(), rss_of("self") or 0,
             time.perf_counter() - began,
         )  # fmt: skip
-        following = None if spent else self._inbox.next()
+        if spent:
+            self._inbox.close()  # the host gives to others what has not begun
+        following = self._inbox.next()
         self.send(Done(outcome_of(happened), usage, spent, following is not None))
         return following
 

@@ -22,12 +22,14 @@ class Inbox:
 
     def put(self, start: Start) -> None:
         """One more job."""
-        self._starts.append(start)
-        self._rings.put(None)
+        if not self._closed:
+            self._starts.append(start)
+            self._rings.put(None)
 
     def close(self) -> None:
-        """There will be no more."""
+        """Let no job begin any more."""
         self._closed = True
+        self.take_back()
         self._rings.put(None)
 
     def get(self) -> Start | None:
@@ -41,6 +43,8 @@ class Inbox:
 
     def next(self) -> Start | None:
         """The next job when it is here already."""
+        if self._closed:  # the other thread may just have put one more
+            return None
         with contextlib.suppress(IndexError):
             return self._starts.popleft()
         return None
@@ -55,4 +59,4 @@ class Inbox:
         return jobs
 
     def __len__(self) -> int:
-        return len(self._starts)
+        return 0 if self._closed else len(self._starts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import weakref
@@ -132,6 +133,18 @@ class Link:
         for message in messages:
             self._heard(message)
         return True
+
+    def hear_out(self) -> None:
+        """Hear what was said until now, and have the other end know that no more is heard.
+
+        A worker may live on for a moment after its fork server. It must not begin a job of which
+        nobody hears, and which is about to begin elsewhere.
+        """
+        if self.open:
+            with contextlib.suppress(OSError):
+                self._connection.shutdown(socket.SHUT_RD)
+        while self.read():
+            pass
 
     def _end(self, reason: str) -> None:
         ended = self._ended

@@ -207,6 +207,7 @@ class WorkerPool:
         hurried = run.stop_reason == "shutdown" or worker.escalation is not None
         worker.relax()
         worker.ask_to_stop(run)
+        self._assigner.recall(worker)  # what comes next for this one must not meet another
         seconds = HURRIED_SECONDS if hurried else TERMINATE_SECONDS
         worker.escalation = self._loop.call_later(seconds, self._terminate, worker, seconds)
 
@@ -289,7 +290,7 @@ class WorkerPool:
         """It has given jobs back."""
         if worker.recalling:
             self._assigner.recalled(worker, jobs)
-            if not worker.runs:
+            if jobs and not worker.runs:  # else it was freed before it had heard of the recall
                 self._free(worker, None)
 
     def _free(self, worker: Worker, why: str | None) -> None:
@@ -360,8 +361,7 @@ class WorkerPool:
         if isinstance(message, Born):
             worker.pid = message.pid
         elif isinstance(message, Exited):
-            while worker.link.read():  # what it said last
-                pass
+            worker.link.hear_out()
             how = _how(message.status)
             if worker.killed is not None and message.status in (-signal.SIGKILL, CUT_OFF):
                 how = f"was killed, since {worker.killed}"  # and not by its own doing
@@ -413,8 +413,7 @@ class WorkerPool:
 
     def _server_ended(self, server: ForkServer) -> None:
         for worker in [w for w in self._workers.values() if w.server is server]:
-            while worker.link.read():
-                pass
+            worker.link.hear_out()
             self._gone(worker, "was ended along with its fork server")
 
     # Health
@@ -450,11 +449,13 @@ class WorkerPool:
             for worker in self._workers.values()
             if worker.run is not None and (limit := worker.run.task.memory_limit)
         ]
-        if limited:
+        if any(run.task.memory_limit for run in self._assigner.of_run):  # also those that follow
             self._limits = self._loop.call_later(LIMIT_SAMPLE_SECONDS, self._check_limits)
         for limit, worker in limited:
+            run = worker.run
+            worker.link.read()  # it may have gone over into another job
             worker.sample()
-            if worker.rss > limit and not worker.over_limit:
+            if worker.run is run and worker.rss > limit and not worker.over_limit:
                 worker.over_limit = True
                 worker.kill(f"it had {worker.rss} bytes")
 

@@ -1,0 +1,150 @@
+"""What becomes of the jobs that follow another one in its worker."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from asyncjobs import JobFailed, JobHandle, NewJob, Runner
+from asyncjobs.running.executors.process import assigner, pool, worker
+from asyncjobs.running.executors.process.wire import Message, Recall
+
+from . import worker_tasks as w
+from .support import worker_pids, workers
+from .test_ahead import become_quick
+
+
+@asynccontextmanager
+async def followed(
+    folder: Path, first: Any, others: Sequence[NewJob[Any]], **options: Any
+) -> AsyncIterator[tuple[Runner, Path, JobHandle[Any], list[JobHandle[Any]]]]:
+    """A job of ``first``, which waits for a word at a pipe, and ``others`` behind it."""
+    pipe = folder / "pipe"
+    os.mkfifo(pipe)
+    async with workers(folder, processes=1, **options) as runner:
+        await become_quick()
+        leader, *following = await runner.enqueue_many([first.job(str(pipe)), *others])
+        while not any(info.following == len(others) for info in runner.registry.workers()):
+            await asyncio.sleep(0)
+        yield runner, pipe, leader, following
+
+
+@pytest.fixture
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is taken back because it waits for long."""
+    monkeypatch.setattr(assigner, "STALE_SECONDS", 60.0)
+
+
+@pytest.mark.usefixtures("_patient")
+async def test_jobs_that_follow_one_that_spends_its_worker_run_once(tmp_path: Path) -> None:
+    notes = tmp_path / "notes"
+    others = [w.note.job(str(notes)) for _ in range(8)]
+    async with followed(tmp_path, w.wait_and_spend_the_worker, others) as (_, pipe, first, behind):
+        pipe.write_text("end\n")
+        assert await first == "end"
+        assert [await other for other in behind] == [1] * 8
+
+    assert len(notes.read_text().splitlines()) == 8
+
+
+@pytest.mark.usefixtures("_patient")
+async def test_worker_that_hears_of_a_recall_when_it_is_idle_is_idle_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tell = worker.Worker.tell
+    late: list[tuple[worker.Worker, Message]] = []
+    recalled = assigner.Assigner.recalled
+    heard: asyncio.Future[assigner.Assigner] = asyncio.get_running_loop().create_future()
+
+    def tell_late(self: worker.Worker, message: Message) -> None:
+        if isinstance(message, Recall):
+            late.append((self, message))
+        else:
+            tell(self, message)
+
+    def recalled_and_note(self: assigner.Assigner, worker: worker.Worker, jobs: int) -> None:
+        recalled(self, worker, jobs)
+        heard.set_result(self)
+
+    async with followed(tmp_path, w.wait_for_word, [w.mirror.job(w.Point(1, 2))]) as (
+        runner, pipe, first, behind,
+    ):  # fmt: skip
+        monkeypatch.setattr(worker.Worker, "tell", tell_late)
+        monkeypatch.setattr(assigner.Assigner, "recalled", recalled_and_note)
+        await behind[0].cancel()
+        pipe.write_text("end\n")
+        await first
+        await behind[0].wait()
+        tell(*late[0])
+
+        assert [idle.pid for idle in (await heard).idle] == worker_pids(runner)
+
+
+async def test_job_behind_a_long_one_is_not_forgotten_when_other_workers_have_nothing_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipes = [tmp_path / name for name in ("one", "two", "long")]
+    for pipe in pipes:
+        os.mkfifo(pipe)
+    async with workers(tmp_path, processes=2) as runner:
+        await become_quick()
+        one, two, long, behind = await runner.enqueue_many(
+            [*(w.wait_for_word.job(str(pipe)) for pipe in pipes), w.mirror.job(w.Point(1, 2))]
+        )
+        while sum(info.following for info in runner.registry.workers()) != 2:
+            await asyncio.sleep(0)
+        pipes[0].write_text("end\n")
+        pipes[1].write_text("end\n")
+        await one
+        await two
+
+        async with asyncio.timeout(10):
+            await behind
+        assert (await long.job()).state == "running"
+        pipes[2].write_text("end\n")
+        assert await long == "end"
+
+
+@pytest.mark.usefixtures("_patient")
+async def test_memory_of_a_job_that_follows_another_is_watched_where_the_system_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "LIMIT_SAMPLE_SECONDS", 0.01)
+    async with followed(tmp_path, w.wait_for_word, [w.take_unbound.job()]) as (
+        _, pipe, first, behind,
+    ):  # fmt: skip
+        await asyncio.sleep(0.05)  # as many looks as make no difference
+        pipe.write_text("end\n")
+        await first
+
+        with pytest.raises(JobFailed, match="memory_limit") as caught:
+            await asyncio.wait_for(behind[0].result(), 10)
+        assert caught.value.reason == "memory_limit"
+
+
+@pytest.mark.usefixtures("_patient")
+async def test_jobs_that_follow_one_that_does_not_stop_are_taken_back_before_it_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "TERMINATE_SECONDS", 60.0)
+    async with followed(tmp_path, w.refuse, [w.note.job(str(tmp_path / "it"))]) as (
+        runner, pipe, first, behind,
+    ):  # fmt: skip
+        with open(pipe) as said:
+            pid = int(said.readline())
+        await first.cancel()
+        async with asyncio.timeout(10):
+            while any(info.following for info in runner.registry.workers()):
+                await asyncio.sleep(0)
+        assert (await first.job()).state == "running"
+        os.kill(pid, signal.SIGKILL)
+
+        assert (await first.wait()).state == "cancelled"
+        assert await behind[0] == 1
