@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import os
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -17,6 +18,8 @@ from types import ModuleType
 import pytest
 
 from asyncjobs import Runner, Tasks, WorkersFailed
+from asyncjobs.running.executors.process.boot import command
+from asyncjobs.running.executors.process.wire import Setup, frame
 from tests.oracles.census import nothing_left
 
 from . import worker_tasks as w
@@ -349,3 +352,16 @@ async def test_resources_are_set_up_once_in_each_worker_and_torn_down(
     words = [line.removesuffix(f" {pid}") for line in ledger.read_text().splitlines()
              if line.endswith(f" {pid}")]  # fmt: skip
     assert words == ["model up", "pool up", "pool down", "model down"]
+
+
+def test_fork_server_whose_host_has_gone_while_it_imported_ends_without_a_traceback() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        server = subprocess.Popen(
+            command("serve", theirs.fileno()), pass_fds=[theirs.fileno()], stderr=subprocess.PIPE
+        )
+        setup = Setup(["it"], ["no_such_module"], None, "", [], [], "fork", 30.0)
+        ours.sendall(frame(setup))
+    _, said = server.communicate(timeout=30)
+
+    assert (server.returncode, said) == (1, b"")

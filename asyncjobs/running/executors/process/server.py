@@ -74,8 +74,7 @@ def serve(descriptor: int) -> NoReturn:
     try:
         tasks = try_out(setup) if setup.start == "spawn" else prepare(setup)
     except WorkersFailed as failed:
-        connection.sendall(frame(Unready(str(failed))))
-        os._exit(1)
+        _refuse(connection, failed)
     server.run(tasks)
 
 
@@ -89,10 +88,16 @@ def work(descriptor: int, output: int) -> NoReturn:
     try:
         tasks = prepare(setup)
     except WorkersFailed as failed:
-        connection.sendall(frame(Unready(str(failed))))
-        os._exit(1)
+        _refuse(connection, failed)
     connection.sendall(frame(Ready("spawn", [])))
     Worker(connection, tasks, load_resources(setup), _remote(tasks)).serve(output)
+
+
+def _refuse(connection: socket.socket, failed: WorkersFailed) -> NoReturn:
+    """Say that the tasks cannot be had, to a host that may have gone meanwhile."""
+    with contextlib.suppress(OSError):
+        connection.sendall(frame(Unready(str(failed))))
+    os._exit(1)
 
 
 def prepare(setup: Setup) -> dict[str, RunnableTask]:
