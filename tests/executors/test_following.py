@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from asyncjobs import JobFailed, JobHandle, NewJob, Runner
-from asyncjobs.running.executors.process import assigner, pool, worker
+from asyncjobs.running.executors.process import assigner, memory, pool, worker
 from asyncjobs.running.executors.process.wire import Message, Recall
 
 from . import worker_tasks as w
@@ -116,7 +116,7 @@ async def test_job_behind_a_long_one_is_not_forgotten_when_other_workers_have_no
 async def test_memory_of_a_job_that_follows_another_is_watched_where_the_system_does_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pool, "LIMIT_SAMPLE_SECONDS", 0.01)
+    monkeypatch.setattr(memory, "LOOK_SECONDS", 0.01)
     async with followed(tmp_path, w.wait_for_word, [w.take_unbound.job()]) as (
         _, pipe, first, behind,
     ):  # fmt: skip

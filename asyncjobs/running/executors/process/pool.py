@@ -23,6 +23,7 @@ from .child import CUT_OFF
 from .errands import Errand, Errands
 from .forkserver import ForkServer
 from .link import CLOSED, RESET
+from .memory import MemoryWatch
 from .saying import SAY_SECONDS, hear, log_again
 from .server import NOT_BORN
 from .settings import PoolSettings
@@ -47,8 +48,6 @@ from .wire import (
 from .worker import Worker
 
 SAMPLE_SECONDS = 2.0
-LIMIT_SAMPLE_SECONDS = 0.1
-"""How often the memory of a job with a limit is looked at."""
 IDLE_SECONDS = 30.0
 """After which a worker that is not among the fewest goes."""
 TERMINATE_SECONDS = 2.0
@@ -89,7 +88,7 @@ class WorkerPool:
         self._errands = Errands(errand)
         self._numbers = 0
         self._sampler: asyncio.TimerHandle | None = None
-        self._limits: asyncio.TimerHandle | None = None
+        self._memory = MemoryWatch(self._workers)
         self._closing = False
         self._changed = asyncio.Event()
         self._last_recycled: str | None = None
@@ -171,15 +170,11 @@ class WorkerPool:
 
     def given(self, worker: Worker) -> None:
         """The worker has got jobs: make its successor when they are its last."""
-        settings = self._settings
         jobs = worker.jobs + len(worker.runs)
-        used_up = settings.max_jobs is not None and jobs >= settings.max_jobs
-        if not worker.fresh and (
-            used_up or (settings.max_age is not None and worker.age >= settings.max_age)
-        ):
+        why = self._settings.why_replace(jobs=jobs, rss=0, age=worker.age)
+        if why is not None and not worker.fresh:
             self._spare()
-        if self._limits is None and any(run.task.memory_limit for run in worker.runs):
-            self._limits = self._loop.call_later(LIMIT_SAMPLE_SECONDS, self._check_limits)
+        self._memory.watch(worker)
 
     @property
     def _warm(self) -> int:
@@ -310,14 +305,7 @@ class WorkerPool:
         self._errands.ask(worker, ask)
 
     def _too_old(self, worker: Worker) -> str | None:
-        settings = self._settings
-        if settings.max_jobs is not None and worker.jobs >= settings.max_jobs:
-            return f"it has served {worker.jobs} jobs (max_jobs)"
-        if settings.max_rss is not None and worker.rss > settings.max_rss:
-            return f"its memory is {worker.rss} bytes (max_rss)"
-        if settings.max_age is not None and worker.age >= settings.max_age:
-            return f"it is {worker.age:.0f} s old (max_age)"
-        return None
+        return self._settings.why_replace(jobs=worker.jobs, rss=worker.rss, age=worker.age)
 
     def _retire(self, worker: Worker, why: str) -> None:
         """Let a worker go: now when it is idle, else after its job."""
@@ -441,24 +429,6 @@ class WorkerPool:
         ):
             self._retire(idle[0], "more than needed")
 
-    def _check_limits(self) -> None:
-        """Kill workers whose job has more memory than it may, where the system did not stop it."""
-        self._limits = None
-        limited = [
-            (limit, worker)
-            for worker in self._workers.values()
-            if worker.run is not None and (limit := worker.run.task.memory_limit)
-        ]
-        if any(run.task.memory_limit for run in self._assigner.of_run):  # also those that follow
-            self._limits = self._loop.call_later(LIMIT_SAMPLE_SECONDS, self._check_limits)
-        for limit, worker in limited:
-            run = worker.run
-            worker.link.read()  # it may have gone over into another job
-            worker.sample()
-            if worker.run is run and worker.rss > limit and not worker.over_limit:
-                worker.over_limit = True
-                worker.kill(f"it had {worker.rss} bytes")
-
     def workers(self) -> list[WorkerInfo]:
         """All there are, oldest first."""
         return [worker.info() for worker in self._workers.values()]
@@ -469,9 +439,9 @@ class WorkerPool:
         """End all workers, and wait until they are gone."""
         self._closing = True
         self._assigner.close()
-        for timer in (self._sampler, self._limits):
-            if timer is not None:
-                timer.cancel()
+        self._memory.close()
+        if self._sampler is not None:
+            self._sampler.cancel()
         for worker in list(self._workers.values()):
             if worker.run is None and worker.leaving is None:
                 self._retire(worker, "the runner stops")

@@ -26,6 +26,16 @@ class PoolSettings(Struct, frozen=True, kw_only=True):
     max_age: float | None
     max_rss: int | None
 
+    def why_replace(self, *, jobs: int, rss: int, age: float) -> str | None:
+        """Why a worker that has served so many jobs gets no more; ``None`` when it may."""
+        if self.max_jobs is not None and jobs >= self.max_jobs:
+            return f"it has served {jobs} jobs (max_jobs)"
+        if self.max_rss is not None and rss > self.max_rss:
+            return f"its memory is {rss} bytes (max_rss)"
+        if self.max_age is not None and age >= self.max_age:
+            return f"it is {age:.0f} s old (max_age)"
+        return None
+
 
 def pool_settings(
     *,
