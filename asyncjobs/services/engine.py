@@ -21,7 +21,6 @@ from ..errors import (
     RunnerClosed,
     RunnerFailed,
     RunnerNotStarted,
-    StoreError,
 )
 from ..records import Accepted, NewJob, Outcome
 from ..running.context import Run, RunnableTask
@@ -33,6 +32,7 @@ from ..store.base import Join, Leave
 from ..store.group_commit import GroupCommit
 from ..store.sqlite.store import MEMORY, SQLiteStore
 from .base import only, repeat
+from .canceller import Canceller
 from .completer import Completer
 from .dispatcher import Dispatcher
 from .doorbell import Doorbell, Ring
@@ -109,8 +109,7 @@ class Engine:
         self._stubborn = False
         self._logs = contextlib.ExitStack()
         self._has_company = True
-        self._cancels_asked = asyncio.Event()
-        """Set when another process has asked to cancel a job that may run here."""
+        self._canceller = Canceller(self.store, lambda: self.dispatcher)
 
     # Starting
 
@@ -253,7 +252,7 @@ class Engine:
                 group.start_soon(self.sweeper.run)
             self._clock_offset = self._measure_clock()
             group.start_soon(self._renew_when_lost, name="asyncjobs-renew")
-            group.start_soon(self._cancel_when_asked, name="asyncjobs-cancel")
+            group.start_soon(self._canceller.run, name="asyncjobs-cancel")
             group.start_soon(repeat, self._tick, TICK_SECONDS)
             self.commit.open = True
             self._ready.set()
@@ -283,7 +282,7 @@ class Engine:
             self.dispatcher.wake()
             self.resolver.refresh()
             self.feed.wake()
-            await self._heed_cancels()
+            await self._canceller.heed()
 
     def _measure_clock(self) -> float:
         """Wall clock against monotonic clock: it moves only when the wall clock is stepped."""
@@ -326,24 +325,11 @@ class Engine:
         for job_id in ring.ended:
             self.resolver.refresh_one(job_id)
         if ring.cancels:
-            self._cancels_asked.set()
+            self._canceller.wake()
 
     def _written_here(self) -> None:
         self.feed.wake()
         self.bell.tell_moved()
-
-    async def _cancel_when_asked(self) -> None:
-        while True:
-            await self._cancels_asked.wait()
-            self._cancels_asked.clear()
-            try:
-                await self._heed_cancels()
-            except StoreError as error:
-                log.warning("cancellations from elsewhere are looked for again: %s", error)
-
-    async def _heed_cancels(self) -> None:
-        for run in await self.store.cancels_of(self.dispatcher.instance):
-            self.dispatcher.cancel_from_elsewhere(*run)
 
     async def _renew_when_lost(self) -> None:
         """Others took us for dead and rescued our jobs: go on as a new instance.
