@@ -43,6 +43,7 @@ from .pruner import Pruner
 from .rescuer import Rescuer
 from .resolver import Resolver
 from .settings import Settings
+from .steps import StepWatch
 from .sweeper import Sweeper
 from .workers import Workers
 
@@ -53,7 +54,6 @@ TICK_SECONDS = 1.0
 PRUNE_SECONDS = 60.0
 CLOSE_SECONDS = 0.5
 """How long a stopping runner tries to write its last outcomes past a database that fails."""
-CLOCK_STEP_SECONDS = 0.5
 
 log = logging.getLogger("asyncjobs")
 
@@ -105,7 +105,6 @@ class Engine:
         self._lost = asyncio.Event()
         """Set when others have taken our file away."""
         self._main: asyncio.Task[None] | None = None
-        self._clock_offset = 0.0
         self._stubborn = False
         self._logs = contextlib.ExitStack()
         self._has_company = True
@@ -250,7 +249,7 @@ class Engine:
                 self.dispatcher.wake()
                 group.start_soon(repeat, pruner.prune, PRUNE_SECONDS)
                 group.start_soon(self.sweeper.run)
-            self._clock_offset = self._measure_clock()
+            self._steps = StepWatch(self.settings.clock)
             group.start_soon(self._renew_when_lost, name="asyncjobs-renew")
             group.start_soon(self._canceller.run, name="asyncjobs-cancel")
             group.start_soon(repeat, self._tick, TICK_SECONDS)
@@ -275,18 +274,11 @@ class Engine:
             self.bell.tell_listens()
         if not self.client:
             await self._rescuer.rescue()
-        offset = self._measure_clock()
-        stepped = abs(offset - self._clock_offset) > CLOCK_STEP_SECONDS
-        self._clock_offset = offset
-        if stepped or await self._changed_elsewhere():
+        if self._steps.stepped() or await self._changed_elsewhere():
             self.dispatcher.wake()
             self.resolver.refresh()
             self.feed.wake()
             await self._canceller.heed()
-
-    def _measure_clock(self) -> float:
-        """Wall clock against monotonic clock: it moves only when the wall clock is stepped."""
-        return self.settings.clock.now() / 1e6 - asyncio.get_running_loop().time()
 
     async def _changed_elsewhere(self) -> bool:
         """Whether others may have written: while they are there, and once after they are gone."""
