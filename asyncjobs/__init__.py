@@ -65,6 +65,9 @@ if TYPE_CHECKING:
     from .rules.files import File as File
     from .rules.files import StoredFile as StoredFile
     from .rules.retry import Retry as Retry
+    from .rules.timetable import At as At
+    from .rules.timetable import Cron as Cron
+    from .rules.timetable import Every as Every
     from .runner import Runner as Runner
     from .running.context import JobContext as JobContext
     from .running.context import JobStopped as JobStopped
@@ -101,6 +104,7 @@ _HOMES = {
     "registry": "Registry",
     "rules.files": "File StoredFile",
     "rules.retry": "Retry",
+    "rules.timetable": "At Cron Every",
     "runner": "Runner",
     "running.context": "JobContext JobStopped current_job",
     "running.resources": "Resource",

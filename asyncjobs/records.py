@@ -180,6 +180,15 @@ class Callback(Struct, frozen=True, omit_defaults=True):
     would double its backslashes with every callback of a callback."""
 
 
+class Occurrence(Struct, frozen=True, omit_defaults=True):
+    """What a job knows of the schedule that made it; kept with its stored options."""
+
+    name: str
+    at: int
+    """The time that it is for."""
+    by_hand: bool = False
+
+
 class JobOutcome(Struct, frozen=True, kw_only=True):
     """How a job ended: the argument of ``on_complete`` and ``on_failure`` tasks."""
 

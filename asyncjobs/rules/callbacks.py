@@ -10,7 +10,7 @@ import msgspec
 
 from ..clock import new_id
 from ..errors import InvalidOption
-from ..records import Callback, JobOutcome, NewJob
+from ..records import Callback, JobOutcome, NewJob, Occurrence
 from ..states import State
 from .carrying import with_values
 
@@ -25,6 +25,8 @@ class Callbacks(msgspec.Struct):
     on_failure: Callback | None = None
     carried: dict[str, str] | None = None
     """Values of context variables: they go on into what follows."""
+    scheduled: Occurrence | None = None
+    """Another time of its schedule may wait for its end."""
 
     def after(self, state: State) -> Callback | None:
         """What follows an outcome: a job that was cancelled has not completed."""

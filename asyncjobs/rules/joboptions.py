@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from ..clock import to_instant, to_microseconds, to_seconds
 from ..errors import InvalidOption
-from ..records import Callback
+from ..records import Callback, Occurrence
 from .limits import (
     KEY_MAX,
     OPTIONS_MAX,
@@ -51,11 +51,12 @@ class StoredOptions(Struct, omit_defaults=True):
     """Values of context variables where it was enqueued, by name."""
     on_complete: Callback | None = None
     on_failure: Callback | None = None
+    scheduled: Occurrence | None = None
 
     @property
     def followed(self) -> bool:
-        """Whether another job may follow its outcome."""
-        return not (self.on_complete is None and self.on_failure is None)
+        """Whether another job may follow its outcome: a callback, or the next of its schedule."""
+        return not (self.on_complete is None and self.on_failure is None and self.scheduled is None)
 
 
 _decode = msgspec.json.Decoder(StoredOptions).decode
