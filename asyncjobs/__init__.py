@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from .errors import RunnerFailed as RunnerFailed
     from .errors import RunnerNotStarted as RunnerNotStarted
     from .errors import ScanRequired as ScanRequired
+    from .errors import ScheduleExists as ScheduleExists
     from .errors import Snooze as Snooze
     from .errors import SQLiteTooOld as SQLiteTooOld
     from .errors import StoreBusy as StoreBusy
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from .errors import TaskExists as TaskExists
     from .errors import UnfitConnection as UnfitConnection
     from .errors import UnknownJob as UnknownJob
+    from .errors import UnknownSchedule as UnknownSchedule
     from .errors import UnknownTask as UnknownTask
     from .errors import WorkersFailed as WorkersFailed
     from .errors import WrongEventLoop as WrongEventLoop
@@ -77,6 +79,8 @@ if TYPE_CHECKING:
     from .store.journal import Event as Event
     from .store.journal import LogLine as LogLine
     from .store.journal import LogPage as LogPage
+    from .store.schedules import Schedule as Schedule
+    from .store.schedules import ScheduledRun as ScheduledRun
     from .subscribing import Subscriber as Subscriber
     from .tasks import Task as Task
     from .tasks import Tasks as Tasks
@@ -92,9 +96,9 @@ _HOMES = {
         "JobFailed JobSignal JobTimedOut KeyConflict MissingExtra NewerSchema ResourceFailed "
         "ResultGone "
         "RetryLater RunnerAlreadyStarted RunnerClosed RunnerFailed RunnerNotStarted SQLiteTooOld "
-        "ScanRequired "
+        "ScanRequired ScheduleExists "
         "Snooze StoreBusy StoreError StoreFull StoreUnavailable TaskExists UnfitConnection "
-        "UnknownJob UnknownTask WorkersFailed WrongEventLoop"
+        "UnknownJob UnknownSchedule UnknownTask WorkersFailed WrongEventLoop"
     ),
     "clock": "Clock",
     "filters": "JobFilter",
@@ -110,6 +114,7 @@ _HOMES = {
     "running.resources": "Resource",
     "states": "State",
     "store.journal": "Event LogLine LogPage",
+    "store.schedules": "Schedule ScheduledRun",
     "subscribing": "Subscriber",
     "tasks": "Task Tasks",
 }

@@ -4,12 +4,14 @@ AsyncJobsError
 ├── InvalidOption            an option that cannot mean anything; also a ValueError
 │   ├── ScanRequired         a listing that would read too much; scan=True allows it
 │   ├── TaskExists           a second task of one name
+│   ├── ScheduleExists       a second schedule of one name
 │   └── UnfitConnection      the application's connection cannot be joined; says why
 ├── InvalidArguments         a job's arguments do not fit its task; also a TypeError
 │   └── ArgumentsTooLarge
 ├── InvalidResult            what a job returned cannot be stored (recorded on the job)
 ├── UnknownTask              a task that this runner was never told about
 ├── UnknownJob               no such job in this database; also a LookupError
+├── UnknownSchedule          no such schedule; also a LookupError
 ├── KeyConflict              the idempotency key belongs to a job with other arguments
 ├── FenceLost                this run no longer holds its job: roll back
 ├── CursorTooOld             the journal no longer holds what comes after; also a LookupError
@@ -77,6 +79,7 @@ __all__ = [
     "RunnerNotStarted",
     "SQLiteTooOld",
     "ScanRequired",
+    "ScheduleExists",
     "Snooze",
     "StoreBusy",
     "StoreError",
@@ -85,6 +88,7 @@ __all__ = [
     "TaskExists",
     "UnfitConnection",
     "UnknownJob",
+    "UnknownSchedule",
     "UnknownTask",
     "WorkersFailed",
     "WrongEventLoop",
@@ -119,6 +123,10 @@ class ScanRequired(InvalidOption):
 
 class TaskExists(InvalidOption):
     """Two different tasks were given one name."""
+
+
+class ScheduleExists(InvalidOption):
+    """There is a schedule of that name."""
 
 
 class UnfitConnection(InvalidOption):
@@ -157,6 +165,10 @@ class UnknownTask(AsyncJobsError, LookupError):
 
 class UnknownJob(AsyncJobsError, LookupError):
     """No job with this id is in the database."""
+
+
+class UnknownSchedule(AsyncJobsError, LookupError):
+    """No schedule of this name is in the database."""
 
 
 class KeyConflict(AsyncJobsError):

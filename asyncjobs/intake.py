@@ -12,8 +12,10 @@ from .rules.limits import BULK_MAX
 R = TypeVar("R")
 
 
-def check_job(job: NewJob[Any], tasks: Container[str], place: int | None = None) -> None:
-    """One job of one of ``tasks``.
+def check_job(
+    job: NewJob[Any], tasks: Container[str], place: int | None = None, *, what: str = "enqueue"
+) -> None:
+    """One job of one of ``tasks``; ``what`` is for the message.
 
     Raises:
         UnknownTask: it is another one's.
@@ -21,7 +23,7 @@ def check_job(job: NewJob[Any], tasks: Container[str], place: int | None = None)
     """
     if isinstance(job, NewJob) and job.task in tasks:
         return
-    what = "enqueue" if place is None else f"jobs[{place}] of enqueue_many"
+    what = what if place is None else f"jobs[{place}] of enqueue_many"
     if not isinstance(job, NewJob):
         raise InvalidOption(f"{what}: needs what task.job(...) gives, got {type(job).__name__}")
     raise UnknownTask(

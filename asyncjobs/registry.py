@@ -31,6 +31,7 @@ from .rules.limits import (
     check_integer,
     check_text,
 )
+from .scheduling import unknown_schedule
 from .services.by_hand import change_all, change_by_hand
 from .store.base import (
     AuditNote,
@@ -44,6 +45,7 @@ from .store.base import (
     Violation,
 )
 from .store.journal import LogPage
+from .store.schedules import Schedule
 
 if TYPE_CHECKING:
     from .runner import Runner
@@ -215,6 +217,30 @@ class Registry:
         if not runs and await self.find(job_id) is None:
             raise unknown_job(job_id)
         return runs
+
+    async def schedules(
+        self, *, limit: int = 1_000, after: str | None = None
+    ) -> builtins.list[Schedule]:
+        """Schedules by name: last run and its outcome, next run, missed, paused or not.
+
+        Args:
+            limit: 1 to 1,000 schedules.
+            after: a name: those behind it, for the next page.
+        """
+        check_integer(limit, "limit", least=1, most=PAGE_MAX)
+        after = "" if after is None else check_text(after, "after")
+        return await self._runner.engine().store.schedules(limit=limit, after=after)
+
+    async def schedule(self, name: str) -> Schedule:
+        """One schedule.
+
+        Raises:
+            UnknownSchedule: there is none of the name.
+        """
+        found = await self._runner.engine().store.schedule(check_text(name, "name"))
+        if found is None:
+            raise unknown_schedule(name)
+        return found
 
     def workers(self) -> builtins.list[WorkerInfo]:
         """The subprocesses of this runner that run ``process`` and ``isolated`` jobs.

@@ -42,11 +42,13 @@ from .running.catalogue import check_not_importing
 from .running.executors.process.settings import pool_settings
 from .running.mailbox import Mailbox
 from .running.resources import Resource
+from .scheduling import Schedules, check_declared
 from .services.engine import Engine
 from .services.instance import LEASE_SECONDS
 from .services.resolver import GONE
 from .services.settings import Settings, check_threads, keep_seconds
 from .services.tally import Tally
+from .store.schedules import Declared
 from .tasks import Task, TaskRegistrar, Tasks
 from .watching import EventSource
 
@@ -154,6 +156,7 @@ class Runner(TaskRegistrar, EventSource):
         self.carry = check_carry(carry)
         """The context variables that travel with jobs, by name."""
         self.registry = Registry(self)
+        self.schedules = Schedules(self)
         self._engine: Engine | None = None
         self._was_started = False
 
@@ -165,20 +168,24 @@ class Runner(TaskRegistrar, EventSource):
         return MappingProxyType(self._tasks)
 
     def include(self, tasks: Tasks | Task[Any, Any]) -> None:
-        """Add the tasks and resources of a module, or one task.
+        """Add the tasks, resources and schedules of a module, or one task.
 
         Raises:
-            TaskExists: another task has one of the names; none is added.
+            TaskExists, ScheduleExists: another one has one of the names; no task is added.
             InvalidOption: it is no Tasks and no task; or the runner is running, and there is a
-                resource that it does not have, or an annotation that cannot be resolved.
+                resource or schedule that it does not have, or an annotation that cannot be
+                resolved.
         """
         if not isinstance(tasks, (Task, Tasks)):
             raise InvalidOption(f"include takes Tasks or one task, got {type(tasks).__name__}")
         some = [tasks] if isinstance(tasks, Task) else list(tasks)
         for task in some:
             self._check_name(task)
-        for resource in tasks.resources if isinstance(tasks, Tasks) else ():
-            self._add_resource(resource)
+        if isinstance(tasks, Tasks):
+            for schedule in tasks.schedules:
+                self._add_schedule(schedule)
+            for resource in tasks.resources:
+                self._add_resource(resource)
         for task in some:
             self._add_task(task)
 
@@ -200,6 +207,14 @@ class Runner(TaskRegistrar, EventSource):
                 "declare or include it before that"
             )
         super()._add_resource(resource)
+
+    def _add_schedule(self, schedule: Declared) -> None:
+        if self._engine is not None and schedule.name not in self._schedules:
+            raise InvalidOption(
+                f"schedule {schedule.name!r} comes too late: declare or include it before the "
+                "runner starts, or say await runner.schedules.create(...)"
+            )
+        super()._add_schedule(schedule)
 
     # Enqueueing
 
@@ -334,6 +349,7 @@ class Runner(TaskRegistrar, EventSource):
             RunnerAlreadyStarted: it is running.
             StoreUnavailable: and its children: the place, the file, the version.
             InvalidOption: the annotations of a task cannot be resolved.
+            UnknownTask: the task of a schedule is not this runner's.
             ResourceFailed: the setup of a resource raised; those before it are torn down again.
             WorkersFailed: a task is for workers, and they cannot import it.
         """
@@ -367,6 +383,7 @@ class Runner(TaskRegistrar, EventSource):
             self._tasks,  # pyright: ignore[reportArgumentType]
             partial(run_errand, self),
             () if client else self._resources,
+            () if client else check_declared(self._schedules.values(), self._tasks),
             client=client,
         )
         self._engine = engine

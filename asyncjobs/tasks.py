@@ -39,6 +39,8 @@ from .running.catalogue import calling_module, made
 from .running.context import current_run
 from .running.executors.process.settings import MAIN
 from .running.resources import Resource, ResourceRegistrar
+from .scheduling import ScheduleRegistrar
+from .store.schedules import Declared
 
 if TYPE_CHECKING:
     from .handle import JobHandle
@@ -338,8 +340,8 @@ class _Decorator:
         return task
 
 
-class TaskRegistrar(ResourceRegistrar):
-    """What ``Runner`` and ``Tasks`` share: the ``task`` and ``resource`` decorators."""
+class TaskRegistrar(ResourceRegistrar, ScheduleRegistrar):
+    """What ``Runner`` and ``Tasks`` share: ``task``, ``resource`` and ``schedule``."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -426,6 +428,11 @@ class Tasks(TaskRegistrar):
     def resources(self) -> tuple[Resource[Any], ...]:
         """What these tasks share while a runner runs, in the order in which it is set up."""
         return tuple(self._resources)
+
+    @property
+    def schedules(self) -> tuple[Declared, ...]:
+        """The schedules that come with these tasks."""
+        return tuple(self._schedules.values())
 
     def __repr__(self) -> str:
         return f"<Tasks {', '.join(self._tasks)}>"

@@ -36,6 +36,7 @@ FLOORS = {
     "asyncjobs.tasks": 5,
     "asyncjobs.filters": 5,
     "asyncjobs.subscribing": 5,
+    "asyncjobs.scheduling": 5,
     "asyncjobs.watching": 5,
     "asyncjobs.handle": 5,
     "asyncjobs.errands": 5,

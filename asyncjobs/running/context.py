@@ -7,11 +7,13 @@ import logging
 import threading
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 from msgspec.structs import replace
 
+from ..clock import to_datetime
 from ..errors import JobSignal
 from ..records import Claimed, Note, RunUsage, Transition, tags_from_json
 from ..rules.carrying import Carry
@@ -193,8 +195,17 @@ class JobContext:
 
     @property
     def trigger(self) -> str:
-        """What caused the job: ``api``, ``job:<id>`` or the text given at enqueue."""
+        """What caused the job: ``api``, ``job:<id>``, ``schedule:<name>``, or a given text."""
         return self._run.job.trigger
+
+    @property
+    def scheduled_for(self) -> datetime | None:
+        """The time that a schedule made it for, however late it runs; ``None`` without one."""
+        stored = self._run.job.options
+        options = None if stored is None else read_options(stored)
+        if options is None or options.scheduled is None:
+            return None
+        return to_datetime(options.scheduled.at)
 
     @property
     def tags(self) -> tuple[str, ...]:

@@ -92,6 +92,7 @@ class ResourceRegistrar:
     """What ``Runner`` and ``Tasks`` share: the ``resource`` decorator."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._resources: list[Resource[Any]] = []
 
     @overload

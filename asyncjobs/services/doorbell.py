@@ -45,6 +45,8 @@ class Ring(Struct, array_like=True):
     """It has written to the journal."""
     listens: bool = False
     """Somebody there listens to events: tell it when the journal moves."""
+    schedules: bool = False
+    """It has changed schedules."""
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -117,6 +119,12 @@ class Doorbell:
         """Say that jobs were written for whoever has room."""
         if self.others:
             self._next.jobs = True
+            self._soon()
+
+    def tell_schedules(self) -> None:
+        """Say that a schedule's next time may be another."""
+        if self.others:
+            self._next.schedules = True
             self._soon()
 
     def tell_cancels(self) -> None:

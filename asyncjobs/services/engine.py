@@ -30,6 +30,7 @@ from ..running.mailbox import Mailboxes
 from ..running.resources import Resource, ResourceSet
 from ..store.base import Join, Leave
 from ..store.group_commit import GroupCommit
+from ..store.schedules import Declared
 from ..store.sqlite.store import MEMORY, SQLiteStore
 from .base import only, repeat
 from .canceller import Canceller
@@ -42,6 +43,7 @@ from .joiner import Joiner
 from .pruner import Pruner
 from .rescuer import Rescuer
 from .resolver import Resolver
+from .scheduler import Scheduler
 from .settings import Settings
 from .steps import StepWatch
 from .sweeper import Sweeper
@@ -67,6 +69,7 @@ class Engine:
         tasks: Mapping[str, RunnableTask],
         errand: Errand,
         resources: Iterable[Resource[Any]] = (),
+        schedules: Sequence[Declared] = (),
         *,
         client: bool = False,
     ) -> None:
@@ -109,6 +112,7 @@ class Engine:
         self._logs = contextlib.ExitStack()
         self._has_company = True
         self._canceller = Canceller(self.store, lambda: self.dispatcher)
+        self.scheduler = Scheduler(schedules, self.commit, settings.clock, self._fired)
 
     # Starting
 
@@ -166,6 +170,7 @@ class Engine:
 
     async def _take_down(self) -> None:
         """Leave nothing behind; jobs still run here only when the engine failed."""
+        self.scheduler.stop()
         dispatcher: Dispatcher | None = getattr(self, "dispatcher", None)
         if dispatcher is not None and not dispatcher.stopped:
             self._stubborn = bool(await dispatcher.stop(0.0))
@@ -245,6 +250,7 @@ class Engine:
             if not self.client:
                 self._logs.enter_context(logbook())
                 await rescuer.rescue_at_start()
+                await self.scheduler.start(self.dispatcher.instance, self._others())
                 self.dispatcher.draining = False
                 self.dispatcher.wake()
                 group.start_soon(repeat, pruner.prune, PRUNE_SECONDS)
@@ -274,17 +280,17 @@ class Engine:
             self.bell.tell_listens()
         if not self.client:
             await self._rescuer.rescue()
+            await self.scheduler.heed_neighbours(self.dispatcher.instance, self._others())
         if self._steps.stepped() or await self._changed_elsewhere():
             self.dispatcher.wake()
+            self.scheduler.look()
             self.resolver.refresh()
             self.feed.wake()
             await self._canceller.heed()
 
     async def _changed_elsewhere(self) -> bool:
         """Whether others may have written: while they are there, and once after they are gone."""
-        had_company, self._has_company = self._has_company, (
-            self._neighbours is not None and self._neighbours.any(but=self.dispatcher.instance)
-        )  # fmt: skip
+        had_company, self._has_company = self._has_company, bool(self._others())
         if not (had_company or self._has_company):
             return False
         return await self.store.changed_elsewhere()
@@ -296,7 +302,18 @@ class Engine:
         self.bell.tell_jobs()
         self.dispatcher.wake()
 
+    def _fired(self, written: bool) -> None:
+        self.dispatcher.wake()
+        if written:
+            self.bell.tell_jobs()
+
     # Other processes
+
+    def _others(self) -> frozenset[str]:
+        """Who is there besides this process."""
+        if self._neighbours is None:
+            return frozenset()
+        return self._neighbours.all(but=self.dispatcher.instance)
 
     def _meet_neighbours(self) -> None:
         if self._neighbours is not None and self._instance is not None:
@@ -312,6 +329,8 @@ class Engine:
             self.feed.wake()
         if ring.jobs:
             self.dispatcher.wake()
+        if ring.schedules or ring.everything:
+            self.scheduler.look()
         if ring.everything:
             self.resolver.refresh()
         for job_id in ring.ended:
@@ -376,6 +395,7 @@ class Engine:
             raise cancelled
 
     async def _stop(self) -> None:
+        self.scheduler.stop()
         stubborn = await self.dispatcher.stop(self.settings.grace_seconds)
         self._stubborn = bool(stubborn)
         self._note(Leave(self.dispatcher.instance, "stop"))

@@ -128,9 +128,9 @@ class Neighbours:
         self._bells: dict[str, str] = {}
         """Instance to where it can be rung."""
 
-    def any(self, but: str) -> bool:
-        """Whether there are files of others."""
-        return any(instance != but for instance in self._listed())
+    def all(self, but: str) -> frozenset[str]:
+        """Those that there are files of."""
+        return frozenset(self._listed()) - {but}
 
     def bells(self, but: str) -> dict[str, str]:
         """Where the others can be rung, by instance; those without a bell are left out."""

@@ -28,6 +28,7 @@ from ..records import (
     Transition,
 )
 from .journal import Acknowledge, Annotate, ForgetFiles, Watched
+from .schedules import Scheduling, Timed
 
 LONG_AGO = -(2**63)
 
@@ -263,6 +264,7 @@ Operation = (
     | Join
     | Leave
     | Prune
+    | Scheduling
 )
 
 
@@ -352,7 +354,7 @@ class Violation(NamedTuple):
     """The first few places where it does not."""
 
 
-class Store(Watched, Protocol):
+class Store(Watched, Timed, Protocol):
     """What an engine does for the floors above."""
 
     async def open(self) -> None:

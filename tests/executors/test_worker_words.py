@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from asyncjobs import JobCancelled, JobFailed, Progress, Runner
+from asyncjobs import Every, JobCancelled, JobFailed, Progress, Runner
 
 from . import carrying_tasks
 from . import worker_tasks as w
@@ -176,3 +176,12 @@ async def test_context_variables_travel_into_workers_and_on(tmp_path: Path) -> N
 
         assert [await handle for handle in handles] == ["r-1", "r-1"]
         assert await (await carrying_tasks.tell_request.enqueue()) == "none"
+
+
+async def test_job_of_a_schedule_in_a_worker_knows_its_time(tmp_path: Path) -> None:
+    async with workers(tmp_path) as runner:
+        await runner.schedules.create("s", Every(86_400), w.tell_time.job())
+        handle = await runner.schedules.run_now("s")
+        at = (await runner.registry.schedule("s")).last_run
+        assert at is not None
+        assert await handle == f"{at.scheduled_for} schedule:s"

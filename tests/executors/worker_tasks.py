@@ -542,3 +542,8 @@ async def ask_a_child() -> list[Any]:
         return [progress and progress.done, handle.events()]
     except RunnerNotStarted as error:
         return [progress and progress.done, str(error)]
+
+
+@tasks.task(executor="process")
+def tell_time() -> str:
+    return f"{current_job().scheduled_for} {current_job().trigger}"

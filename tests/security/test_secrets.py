@@ -23,8 +23,10 @@ import msgspec
 import pytest
 
 from asyncjobs import (
+    Every,
     Fail,
     InvalidArguments,
+    InvalidOption,
     JobError,
     JobFailed,
     JobHandle,
@@ -39,8 +41,10 @@ from asyncjobs import (
 )
 from asyncjobs.records import Claimed, ErrorRecord, Outcome, Transition
 from asyncjobs.rules.outcome import Raised, Returned
+from asyncjobs.rules.schedule import check_template, make_plan
 from asyncjobs.running.context import current_run
 from asyncjobs.states import Event, State
+from asyncjobs.store.schedules import Declared
 from asyncjobs.testing import ManualClock, run_until_idle
 
 # Short, so that a repr which is cut to its first and last letters would still show it.
@@ -295,6 +299,18 @@ async def test_a_conflict_of_keys_tells_neither_arguments(
     assert_silent(logs())
 
 
+async def test_schedules_tell_no_arguments(runner: Runner, logs: Callable[[], str]) -> None:
+    runner.include(echo)
+    with pytest.raises(InvalidOption) as refused:
+        await runner.schedules.create("s", Every(60), echo.job(SECRET), catch_up="never")
+    await runner.schedules.create("s", Every(60), echo.job(SECRET))
+    await (await runner.schedules.run_now("s"))
+    shown = await runner.registry.schedule("s")
+    assert shown.arguments == {"secret": SECRET}
+    assert_silent_error(refused.value)
+    assert_silent(repr(shown), str(shown), logs())
+
+
 async def test_stored_arguments_that_no_longer_fit_are_not_told(
     tmp_path: Path, logs: Callable[[], str]
 ) -> None:
@@ -340,6 +356,7 @@ def test_no_record_shows_arguments_or_results_in_its_repr() -> None:
         Outcome("task", State.COMPLETED, None, stored),
         Returned(stored),
         Raised(error, None),
+        Declared("s", make_plan({"when": Every(60)}), check_template("s", echo.job(SECRET))),
     ]
     for record in records:
         assert_silent(repr(record), str(record), f"{record}", f"{record!a}")

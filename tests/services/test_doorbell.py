@@ -49,8 +49,9 @@ async def two(tmp_path: Path) -> AsyncIterator[tuple[Ear, Ear]]:
         (Doorbell.tell_cancels, Ring(cancels=True)),
         (lambda bell: bell.tell_ended("a"), Ring(ended=["a"])),
         (Doorbell.tell_listens, Ring(listens=True)),
+        (Doorbell.tell_schedules, Ring(schedules=True)),
     ],
-    ids=["hello", "jobs", "cancels", "ended", "listens"],
+    ids=["hello", "jobs", "cancels", "ended", "listens", "schedules"],
 )
 async def test_what_is_told_is_heard(
     two: tuple[Ear, Ear], tell: Callable[[Doorbell], None], ring: Ring

@@ -74,3 +74,13 @@ SELECT queue || ' ' || task || ' ' || state FROM (
 -- seqs: no job has a seq that is still to be given out
 SELECT id FROM asyncjobs_jobs
 WHERE seq > (SELECT jobs FROM asyncjobs_counts WHERE state = 'accepted' AND queue = '') LIMIT 5;
+
+-- doubled_times: no time of a schedule has two jobs
+SELECT trigger || ' ' || json_extract(options, '$.scheduled.at') FROM asyncjobs_jobs
+WHERE trigger LIKE 'schedule:%' AND json_extract(options, '$.scheduled.at') IS NOT NULL
+  AND ifnull(json_extract(options, '$.scheduled.by_hand'), 0) = 0
+GROUP BY trigger, json_extract(options, '$.scheduled.at') HAVING count(*) > 1 LIMIT 5;
+
+-- next_times: a schedule that has not ended has a next time, or one that waits
+SELECT name FROM asyncjobs_schedules
+WHERE (ended_at IS NULL) = (next_at IS NULL AND waiting_at IS NULL) LIMIT 5;

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from .. import base, journal
-from . import by_hand, claiming, inserting, notes, writes
+from .. import schedules as scheduling
+from . import by_hand, claiming, inserting, notes, schedules, writes
 from .transaction import Transaction
 
 WRITES: dict[type, Callable[[Transaction, Any], Any]] = {
@@ -27,4 +28,12 @@ WRITES: dict[type, Callable[[Transaction, Any], Any]] = {
     base.Join: writes.join,
     base.Leave: writes.leave,
     base.Prune: writes.prune,
+    scheduling.Tick: schedules.tick,
+    scheduling.Declare: schedules.declare,
+    scheduling.Create: schedules.create,
+    scheduling.Update: schedules.update,
+    scheduling.Pause: schedules.pause,
+    scheduling.Resume: schedules.resume,
+    scheduling.RunNow: schedules.run_now,
+    scheduling.Remove: schedules.remove,
 }

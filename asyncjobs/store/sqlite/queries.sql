@@ -295,7 +295,7 @@ WHERE seq IN (SELECT value FROM json_each(?));
 
 -- delete_jobs: removes rows, and names what hangs on them.
 DELETE FROM asyncjobs_jobs WHERE seq IN (SELECT value FROM json_each(?))
-RETURNING seq, claim, queue, task, state, key, tags, claim > 1 OR state <> 'completed';
+RETURNING seq, claim, queue, task, state, key, tags, claim > 1 OR state <> 'completed', trigger;
 
 -- delete_payloads: arguments of deleted jobs.
 DELETE FROM asyncjobs_payloads WHERE seq IN (SELECT value FROM json_each(?));
@@ -579,3 +579,78 @@ SELECT kind, jobs FROM asyncjobs_journal ORDER BY position;
 
 -- fences: where each job stands.
 SELECT seq, state, claim FROM asyncjobs_jobs;
+
+-- due_schedules: whose time has come, but for some, earliest first.
+SELECT name, plan, job, next_at, waiting_at, runs, last_at, last_seq
+FROM asyncjobs_schedules INDEXED BY asyncjobs_schedules_due
+WHERE paused = 0 AND removed_at IS NULL AND next_at IS NOT NULL AND next_at <= ?
+  AND name NOT IN (SELECT value FROM json_each(?))
+ORDER BY next_at LIMIT ?;
+
+-- next_schedule: when the next one's time comes.
+SELECT next_at FROM asyncjobs_schedules INDEXED BY asyncjobs_schedules_due
+WHERE paused = 0 AND removed_at IS NULL AND next_at IS NOT NULL
+  AND name NOT IN (SELECT value FROM json_each(?))
+ORDER BY next_at LIMIT 1;
+
+-- find_schedule: where one stands, for who changes it; also one that was removed, if so wanted.
+SELECT name, plan, job, next_at, waiting_at, runs, last_at, last_seq, origin, paused, removed_at
+FROM asyncjobs_schedules WHERE name = ? AND (removed_at IS NULL OR ?);
+
+-- move_schedule: its next step, if it still stands where that was decided: whoever is first takes
+-- it, and the jobs come in the same transaction.
+UPDATE asyncjobs_schedules
+SET next_at = ?, waiting_at = ?, runs = ?, missed = missed + ?, skipped = skipped + ?, ended_at = ?
+WHERE name = ? AND next_at IS ? AND waiting_at IS ? RETURNING name;
+
+-- set_last_run: the newest job of a schedule.
+UPDATE asyncjobs_schedules SET last_at = ?, last_seq = ?, last_id = ?, last_state = NULL
+WHERE name = ?;
+
+-- set_last_state: how that job ended; its row goes one day.
+UPDATE asyncjobs_schedules SET last_state = ? WHERE name = ? AND last_seq = ? RETURNING name;
+
+-- is_unfinished: whether a job is there and has not finished.
+SELECT 1 FROM asyncjobs_jobs WHERE seq = ? AND finished_at IS NULL;
+
+-- insert_schedule: a new one, also in place of one that was removed from the code.
+INSERT OR REPLACE INTO asyncjobs_schedules (name, origin, plan, job, created_at, next_at, ended_at)
+VALUES (?, ?, ?, ?, ?, ?, ?);
+
+-- change_schedule: another plan, other jobs.
+UPDATE asyncjobs_schedules
+SET origin = ?, plan = ?, job = ?, next_at = ?, waiting_at = ?, ended_at = ?, removed_at = NULL
+WHERE name = ?;
+
+-- pause_schedule: it rests, and what waited is skipped.
+UPDATE asyncjobs_schedules
+SET paused = 1, skipped = skipped + (waiting_at IS NOT NULL), waiting_at = NULL WHERE name = ?;
+
+-- resume_schedule: lets one go on, from a next time.
+UPDATE asyncjobs_schedules SET paused = 0, next_at = ?, ended_at = ? WHERE name = ?;
+
+-- delete_schedule: forgets one; its jobs stay.
+DELETE FROM asyncjobs_schedules WHERE name = ?;
+
+-- remove_schedule: it is no longer in the code. Should it be again, it goes on as it stood.
+UPDATE asyncjobs_schedules SET removed_at = ? WHERE name = ?;
+
+-- prune_schedules: those that were removed long ago.
+DELETE FROM asyncjobs_schedules WHERE origin = 'code' AND removed_at < ?;
+
+-- forget_declarers: processes that are gone, or that say anew what they have.
+DELETE FROM asyncjobs_declarers WHERE instance NOT IN (SELECT value FROM json_each(?));
+
+-- insert_declarer: a process has a schedule in its code.
+INSERT INTO asyncjobs_declarers (name, instance) VALUES (?, ?);
+
+-- undeclared: schedules that came from code and are in nobody's any more.
+SELECT name FROM asyncjobs_schedules AS s INDEXED BY asyncjobs_schedules_of_code
+WHERE origin = 'code' AND removed_at IS NULL
+  AND NOT EXISTS (SELECT 1 FROM asyncjobs_declarers AS d WHERE d.name = s.name);
+
+-- list_schedules: schedules by name, from a name on, with where their last job stands.
+SELECT s.name, s.origin, s.plan, s.job, s.created_at, s.next_at, s.waiting_at, s.paused, s.ended_at,
+       s.runs, s.missed, s.skipped, s.last_at, s.last_id, ifnull(j.state, s.last_state)
+FROM asyncjobs_schedules AS s LEFT JOIN asyncjobs_jobs AS j ON j.seq = s.last_seq
+WHERE s.name >= ? AND s.removed_at IS NULL ORDER BY s.name LIMIT ?;

@@ -17,7 +17,8 @@ from ...locks import FileLock
 from ...records import Attempt, AuditEntry, Job, Outcome, Queue
 from ..base import Filter, InstanceRow, Operation, Order, Page, Places, Violation
 from ..journal import JournalEnd, JournalPage, JournalQuery, LogPage, Place, log_place_of
-from . import journal, overview, reads
+from ..schedules import Schedule
+from . import journal, overview, reads, schedules
 from .backup import back_up
 from .check import violations
 from .connection import CHECKPOINT_PAGES, Connection, connect, set_up
@@ -340,6 +341,16 @@ class SQLiteStore:
         return await self._reader.run(
             lambda connection: connection.execute(STATEMENTS["cancels_of"], (instance,)).fetchall()
         )
+
+    async def schedules(self, *, limit: int, after: str) -> builtins.list[Schedule]:
+        """Schedules by name, from those after one on."""
+        return await self._reader.run(
+            lambda connection: schedules.schedules(connection, limit, after)
+        )
+
+    async def schedule(self, name: str) -> Schedule | None:
+        """One schedule."""
+        return await self._reader.run(lambda connection: schedules.schedule(connection, name))
 
     async def check(self) -> builtins.list[Violation]:
         """Every invariant as a query; what does not hold."""

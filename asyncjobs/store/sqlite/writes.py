@@ -12,6 +12,7 @@ from ...records import Outcome, Transition
 from ...rules.files import MARK
 from ...rules.limits import ATTEMPT_ROWS_MAX
 from ...rules.outcome import Crashed, Released, cancelled_instead, decide
+from ...rules.schedule import TRIGGER
 from ...states import FINISHED, MOVES, Event, State
 from ..base import (
     Answer,
@@ -29,6 +30,7 @@ from ..base import (
 from ..journal import ForgetFiles
 from .following import Ended, follow_up
 from .notes import delete_notes, prune_journal, write_notes
+from .schedules import job_ended
 from .transaction import Transaction, TryCarefully, from_json, to_json
 from .usage import note_usage
 
@@ -231,7 +233,9 @@ def _delete(tx: Transaction, seqs: list[int], event: Event) -> None:
     listed = to_json(seqs).decode()
     tx.fetch("remember_gone", tx.now, listed)
     with_history = []
-    for seq, claimed, queue, task, state, key, tags, history in tx.fetch("delete_jobs", listed):
+    for seq, claimed, queue, task, state, key, tags, history, trigger in tx.fetch(
+        "delete_jobs", listed
+    ):
         tx.count(queue, task, state, -1)
         tx.note(event, (seq, claimed))
         if key:
@@ -240,6 +244,9 @@ def _delete(tx: Transaction, seqs: list[int], event: Event) -> None:
             tx.fetch("delete_tag", tag, seq)
         if history:
             with_history.append(seq)
+        if event is Event.DELETED and trigger.startswith(TRIGGER):
+            final = state if state in FINISHED else State.CANCELLED.value
+            job_ended(tx, trigger.removeprefix(TRIGGER), seq, final)
     tx.fetch("delete_payloads", listed)
     tx.fetch("delete_results", listed)
     tx.fetch("delete_usage", listed)
