@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-import os
-import sys
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from functools import cached_property, update_wrapper
@@ -37,7 +34,7 @@ from .rules.limits import (
 from .rules.retry import Retry, RetryPolicy, check_retry
 from .running.catalogue import calling_module, made
 from .running.context import current_run
-from .running.executors.process.settings import MAIN
+from .running.functions import check_function, default_name, is_async, where
 from .running.resources import Resource, ResourceRegistrar
 from .scheduling import ScheduleRegistrar
 from .store.schedules import Declared
@@ -77,11 +74,11 @@ class Task(Generic[P, R]):
     ) -> None:
         if unknown:
             raise _unknown_of_task(unknown)
-        _check_function(function)
+        check_function(function, Task)
         self.function = function
         self.module = calling_module()
-        self.is_async = _is_async(function)
-        self.name = check_text(name if name is not None else _default_name(function), "name")
+        self.is_async = is_async(function)
+        self.name = check_text(name if name is not None else default_name(function), "name")
         if executor is None:
             executor = "coroutine" if self.is_async else "thread"
         self.executor = check_choice(executor, "executor", EXECUTORS)
@@ -334,7 +331,7 @@ class _Decorator:
     def __call__(self, function: Callable[P, R]) -> SyncTask[P, R]: ...
 
     def __call__(self, function: Callable[..., Any]) -> Any:
-        kind: type[Task[Any, Any]] = AsyncTask if _is_async(function) else SyncTask
+        kind: type[Task[Any, Any]] = AsyncTask if is_async(function) else SyncTask
         task = kind(function, **self._options)
         self._add(task)
         return task
@@ -413,8 +410,8 @@ class TaskRegistrar(ResourceRegistrar, ScheduleRegistrar):
         other = self._tasks.get(task.name)
         if other is not None and other is not task:
             raise TaskExists(
-                f"two tasks are named {task.name!r}: {_where(other.function)} and "
-                f"{_where(task.function)}; give one of them name="
+                f"two tasks are named {task.name!r}: {where(other.function)} and "
+                f"{where(task.function)}; give one of them name="
             )
 
 
@@ -463,34 +460,3 @@ def _callback(task: object, option: str) -> Callback | None:
         max_crashes=own.max_crashes,
         options=msgspec.Raw((own.stored or "null").encode()),
     )
-
-
-def _check_function(function: object) -> None:
-    if not callable(function) or isinstance(function, (type, Task)):
-        raise InvalidOption(f"a task is made from a function, got {type(function).__name__}")
-    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        raise InvalidOption(f"{_where(function)} yields; a task returns its result")
-
-
-def _is_async(function: Any) -> bool:
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
-        getattr(function, "__call__", None)  # noqa: B004 - an object with an async __call__
-    )
-
-
-def _default_name(function: Any) -> str:
-    qualname = getattr(function, "__qualname__", None)
-    if qualname is None or "<lambda>" in qualname:
-        raise InvalidOption(f"{function!r} has no name of its own; give name=")
-    module = function.__module__
-    if module in ("__main__", MAIN):
-        # A script runs as __main__ but is imported under its stem: one name for both.
-        file = getattr(sys.modules[module], "__file__", None)
-        module = os.path.splitext(os.path.basename(file))[0] if file else module
-    return f"{module}.{qualname}"
-
-
-def _where(function: Any) -> str:
-    code = getattr(inspect.unwrap(function), "__code__", None)
-    name = getattr(function, "__qualname__", repr(function))
-    return f"{name} ({code.co_filename}:{code.co_firstlineno})" if code else name

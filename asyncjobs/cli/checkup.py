@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from .. import __version__
 from ..clock import to_datetime
-from ..store.base import InstanceRow
+from ..store.overview import InstanceRow
 from ..store.sqlite.migrate import migrations
 from .times import amount, size, when
 

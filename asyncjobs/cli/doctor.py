@@ -7,7 +7,8 @@ import sqlite3
 from collections.abc import Iterator
 
 from ..errors import StoreError
-from ..store.base import InstanceRow, Violation
+from ..store.base import Violation
+from ..store.overview import InstanceRow
 from ..store.sqlite.check import damage, settings, violations
 from ..store.sqlite.looking import Onlooker
 from ..store.sqlite.migrate import migrations, version_of

@@ -271,6 +271,14 @@ class Dispatcher:
             reason = run.cancel_reason or t.reason if state is State.CANCELLED else t.reason
             box.deliver(Outcome(t.task, state, reason, t.result, t.error), run.cause)
 
+    def ended_elsewhere(self, ended: Sequence[tuple[str, Outcome]]) -> None:
+        """Jobs came to their end without a run of ours; some may be queued again or followed."""
+        for job_id, outcome in ended:
+            self._mailboxes.deliver(job_id, outcome)
+            self._bell.tell_ended(job_id)
+        self._bell.tell_jobs()
+        self.wake()
+
     def _wake_at(self, run_at: int | None) -> None:
         """A job was queued for later: look then, if nothing earlier makes us look."""
         seconds = None if run_at is None else self._clock.seconds_until(run_at)

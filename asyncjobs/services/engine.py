@@ -22,7 +22,7 @@ from ..errors import (
     RunnerFailed,
     RunnerNotStarted,
 )
-from ..records import Accepted, NewJob, Outcome
+from ..records import Accepted, NewJob
 from ..running.context import Run, RunnableTask
 from ..running.files import FileFolder
 from ..running.logbook import logbook
@@ -233,7 +233,7 @@ class Engine:
             neighbours=self._neighbours,
             store=self.store,
             commit=self.commit,
-            on_rescued=self._rescued,
+            on_rescued=self.dispatcher.ended_elsewhere,
         )
         self._rescuer = rescuer
         pruner = Pruner(
@@ -294,13 +294,6 @@ class Engine:
         if not (had_company or self._has_company):
             return False
         return await self.store.changed_elsewhere()
-
-    def _rescued(self, ended: list[tuple[str, Outcome]]) -> None:
-        for job_id, outcome in ended:
-            self.mailboxes.deliver(job_id, outcome)
-            self.bell.tell_ended(job_id)
-        self.bell.tell_jobs()
-        self.dispatcher.wake()
 
     def _fired(self, written: bool) -> None:
         self.dispatcher.wake()

@@ -19,15 +19,14 @@ from msgspec import Struct
 
 from ..records import (
     Attempt,
-    AuditEntry,
     Claimed,
     Job,
     NewJob,
     Outcome,
-    Queue,
     Transition,
 )
 from .journal import Acknowledge, Annotate, ForgetFiles, Watched
+from .overview import Overviewed
 from .schedules import Scheduling, Timed
 
 LONG_AGO = -(2**63)
@@ -333,18 +332,6 @@ class Places(NamedTuple):
     cursor: str | None
 
 
-class InstanceRow(NamedTuple):
-    """A runner process as the database knows it."""
-
-    id: str
-    pid: int
-    host: str
-    started_at: int
-    ended_at: int | None
-    ended_by: str | None
-    running: int
-
-
 class Violation(NamedTuple):
     """A broken invariant that ``check`` found."""
 
@@ -354,7 +341,7 @@ class Violation(NamedTuple):
     """The first few places where it does not."""
 
 
-class Store(Watched, Timed, Protocol):
+class Store(Watched, Timed, Overviewed, Protocol):
     """What an engine does for the floors above."""
 
     async def open(self) -> None:
@@ -455,27 +442,6 @@ class Store(Watched, Timed, Protocol):
 
     async def last_seq(self) -> int:
         """The seq of the job that was accepted last."""
-        ...
-
-    async def queues(self, *, most: int) -> builtins.list[Queue]:
-        """Every queue that has jobs, by name; derived states are counted up to ``most``."""
-        ...
-
-    async def instances(self, *, limit: int) -> builtins.list[InstanceRow]:
-        """Runner processes: first those that have not ended, then the newest."""
-        ...
-
-    async def audit(self, *, limit: int, before: int | None) -> builtins.list[AuditEntry]:
-        """Entries of the audit, newest first, from those before a position."""
-        ...
-
-    async def backup(self, path: str) -> None:
-        """Write a consistent copy of the database to a new file.
-
-        Raises:
-            InvalidOption: there is a file already.
-            StoreError: it cannot be written; nothing is left of it.
-        """
         ...
 
     async def attempts(self, job_id: str) -> builtins.list[Attempt]:

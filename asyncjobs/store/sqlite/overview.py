@@ -8,7 +8,8 @@ from datetime import datetime
 from ...clock import to_datetime
 from ...records import AuditEntry, Count, Queue
 from ...states import State
-from ..base import Filter, InstanceRow
+from ..base import Filter
+from ..overview import InstanceRow
 from .listing import count_rows
 from .transaction import STATEMENTS, from_json
 

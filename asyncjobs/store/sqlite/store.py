@@ -15,8 +15,9 @@ from ...clock import Clock, SystemClock, to_instant
 from ...errors import StoreUnavailable, UnfitConnection
 from ...locks import FileLock
 from ...records import Attempt, AuditEntry, Job, Outcome, Queue
-from ..base import Filter, InstanceRow, Operation, Order, Page, Places, Violation
+from ..base import Filter, Operation, Order, Page, Places, Violation
 from ..journal import JournalEnd, JournalPage, JournalQuery, LogPage, Place, log_place_of
+from ..overview import InstanceRow
 from ..schedules import Schedule
 from . import journal, overview, reads, schedules
 from .backup import back_up

@@ -1,0 +1,46 @@
+"""The functions that tasks are made of: which will do, and what they are called."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+from typing import Any
+
+from ..errors import InvalidOption
+from .executors.process.settings import MAIN
+
+
+def check_function(function: object, *others: type) -> None:
+    """Something that a task is made from: no class, and none of the ``others``."""
+    if not callable(function) or isinstance(function, (type, *others)):
+        raise InvalidOption(f"a task is made from a function, got {type(function).__name__}")
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise InvalidOption(f"{where(function)} yields; a task returns its result")
+
+
+def is_async(function: Any) -> bool:
+    """Whether calling it gives a coroutine."""
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(function, "__call__", None)  # noqa: B004 - an object with an async __call__
+    )
+
+
+def default_name(function: Any) -> str:
+    """``module.qualname``."""
+    qualname = getattr(function, "__qualname__", None)
+    if qualname is None or "<lambda>" in qualname:
+        raise InvalidOption(f"{function!r} has no name of its own; give name=")
+    module = function.__module__
+    if module in ("__main__", MAIN):
+        # A script runs as __main__ but is imported under its stem: one name for both.
+        file = getattr(sys.modules[module], "__file__", None)
+        module = os.path.splitext(os.path.basename(file))[0] if file else module
+    return f"{module}.{qualname}"
+
+
+def where(function: Any) -> str:
+    """Its name and the place where it is written, for messages."""
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    name = getattr(function, "__qualname__", repr(function))
+    return f"{name} ({code.co_filename}:{code.co_firstlineno})" if code else name

@@ -1,0 +1,44 @@
+"""The state of the whole, as a store tells it: queues, processes, what was done by hand."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+from ..records import AuditEntry, Queue
+
+
+class InstanceRow(NamedTuple):
+    """A runner process as the database knows it."""
+
+    id: str
+    pid: int
+    host: str
+    started_at: int
+    ended_at: int | None
+    ended_by: str | None
+    running: int
+
+
+class Overviewed(Protocol):
+    """The part of a store that those ask who want to see the whole."""
+
+    async def queues(self, *, most: int) -> list[Queue]:
+        """Every queue that has jobs, by name; derived states are counted up to ``most``."""
+        ...
+
+    async def instances(self, *, limit: int) -> list[InstanceRow]:
+        """Runner processes: first those that have not ended, then the newest."""
+        ...
+
+    async def audit(self, *, limit: int, before: int | None) -> list[AuditEntry]:
+        """Entries of the audit, newest first, from those before a position."""
+        ...
+
+    async def backup(self, path: str) -> None:
+        """Write a consistent copy of the database to a new file.
+
+        Raises:
+            InvalidOption: there is a file already.
+            StoreError: it cannot be written; nothing is left of it.
+        """
+        ...
