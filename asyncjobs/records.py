@@ -40,6 +40,10 @@ class NewJob(Struct, Generic[R_co], frozen=True, gc=False):
     tags: tuple[str, ...] = ()
     meta: str | None = None
     options: str | None = None
+    expires: int | None = None
+    """Microseconds after the store accepted the job: not started by then, it is cancelled."""
+    expires_at: int | None = None
+    """The same as an instant. Not together with ``expires``."""
 
     def __repr__(self) -> str:
         return f"<NewJob {self.id} of task {self.task!r}>"
@@ -71,6 +75,7 @@ class Claimed(Struct, frozen=True, gc=False):
     """Arguments and meta as two lines of JSON; ``None`` when there are none."""
     run_at: int
     max_crashes: int
+    expires_at: int | None = None
 
     @property
     def on_probation(self) -> bool:
@@ -178,6 +183,7 @@ class Callback(Struct, frozen=True, omit_defaults=True):
     options: msgspec.Raw = msgspec.Raw(b"null")
     """What is kept with its own row, its own callbacks among it. As it is, for text in text in text
     would double its backslashes with every callback of a callback."""
+    expires: int | None = None
 
 
 class Occurrence(Struct, frozen=True, omit_defaults=True):
@@ -338,6 +344,8 @@ class Job(Struct, frozen=True, kw_only=True):
     trigger: str
     tags: tuple[str, ...]
     cancel_reason: str | None
+    expires_at: datetime | None
+    """Not started by then, it is cancelled; a first start is all that it takes."""
     status: str
     """The state, or the derived one: ``scheduled`` (due later), ``retrying`` (failed before)."""
     arguments: Mapping[str, Any] | None

@@ -18,16 +18,14 @@ from .rules.codec import TaskCodec
 from .rules.joboptions import (
     JobOptions,
     check_timeout,
+    first_options,
     next_options,
-    stored_options,
 )
 from .rules.limits import (
     check_choice,
-    check_crashes,
     check_flag,
     check_log_level,
     check_memory_limit,
-    check_priority,
     check_text,
     unknown_option,
 )
@@ -68,6 +66,7 @@ class Task(Generic[P, R]):
         max_crashes: int | None = None,
         memory_limit: int | None = None,
         log_level: str | int = "INFO",
+        expires: float | timedelta | None = None,
         on_complete: Task[Any, Any] | None = None,
         on_failure: Task[Any, Any] | None = None,
         **unknown: Never,
@@ -92,16 +91,11 @@ class Task(Generic[P, R]):
             else check_flag(retry_timeouts, "retry_timeouts")
         )
         self.log_level = check_log_level(log_level)
-        follow_complete = _callback(on_complete, "on_complete")
-        follow_failure = _callback(on_failure, "on_failure")
-        self._options = JobOptions(
-            queue=check_text(queue, "queue"),
-            priority=check_priority(priority),
-            max_crashes=check_crashes(on_crash, max_crashes),
-            on_complete=follow_complete,
-            on_failure=follow_failure,
-            stored=stored_options(on_complete=follow_complete, on_failure=follow_failure),
-        )
+        self._options = first_options(
+            queue=queue, priority=priority, on_crash=on_crash, max_crashes=max_crashes,
+            expires=expires, on_complete=_callback(on_complete, "on_complete"),
+            on_failure=_callback(on_failure, "on_failure"),
+        )  # fmt: skip
         self.carry: Carry = {}
         """Context variables that travel with its jobs, as its runner says."""
         self._runners: list[Runner] = []
@@ -161,6 +155,7 @@ class Task(Generic[P, R]):
         retry: Retry | None = None,
         on_crash: str | None = None,
         max_crashes: int | None = None,
+        expires: float | timedelta | datetime | None = None,
         on_complete: Task[Any, Any] | None = None,
         on_failure: Task[Any, Any] | None = None,
         **unknown: Never,
@@ -181,6 +176,8 @@ class Task(Generic[P, R]):
             retry: a policy in place of the task's.
             on_crash: ``retry`` (up to ``max_crashes`` in all) or ``fail`` at the first.
             max_crashes: crashes after which the job fails; 1 to 1,000.
+            expires: seconds or timedelta from enqueue on, or an aware datetime: not started by
+                then, the job is cancelled and its handle raises ``JobExpired``.
             on_complete, on_failure: in place of the task's.
 
         Raises:
@@ -191,7 +188,8 @@ class Task(Generic[P, R]):
         options = next_options(
             self._options, delay=delay, at=at, priority=priority, queue=queue, key=key, tags=tags,
             meta=meta, trigger=trigger, timeout=timeout, retry=retry, on_crash=on_crash,
-            max_crashes=max_crashes, on_complete=_callback(on_complete, "on_complete"),
+            max_crashes=max_crashes, expires=expires, now=self._now(),
+            on_complete=_callback(on_complete, "on_complete"),
             on_failure=_callback(on_failure, "on_failure"),
         )  # fmt: skip
         return TaskOptions(self, options)
@@ -243,6 +241,8 @@ class Task(Generic[P, R]):
             options.tags,
             options.meta,
             with_carried(options.stored, self.carry) if self.carry else options.stored,
+            options.expires,
+            options.expires_at,
         )
 
     # The runner's side
@@ -368,6 +368,7 @@ class TaskRegistrar(ResourceRegistrar, ScheduleRegistrar):
         max_crashes: int | None = None,
         memory_limit: int | None = None,
         log_level: str | int = "INFO",
+        expires: float | timedelta | None = None,
         on_complete: Task[Any, Any] | None = None,
         on_failure: Task[Any, Any] | None = None,
     ) -> _Decorator: ...
@@ -391,6 +392,8 @@ class TaskRegistrar(ResourceRegistrar, ScheduleRegistrar):
             memory_limit: bytes of memory that a job may have in a worker, from 16 MiB; it fails
                 with reason ``memory_limit``. By default none.
             log_level: what its jobs log from this level on is kept with them.
+            expires: seconds or timedelta from enqueue on: a job that is not started by then is
+                cancelled, and its handle raises ``JobExpired``. By default never.
             on_complete: a task whose job is enqueued in the commit that completes a job of this
                 one; it gets the ``JobOutcome`` as its only argument.
             on_failure: the same when a job has failed or was cancelled.
@@ -459,4 +462,5 @@ def _callback(task: object, option: str) -> Callback | None:
         priority=own.priority,
         max_crashes=own.max_crashes,
         options=msgspec.Raw((own.stored or "null").encode()),
+        expires=own.expires,
     )

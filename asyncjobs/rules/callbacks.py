@@ -92,4 +92,5 @@ def follow(
         max_crashes=callback.max_crashes,
         trigger=f"job:{outcome.job_id}",
         options=options,
+        expires=callback.expires,
     )

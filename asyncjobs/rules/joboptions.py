@@ -12,6 +12,7 @@ from msgspec import Struct
 from ..clock import to_instant, to_microseconds, to_seconds
 from ..errors import InvalidOption
 from ..records import Callback, Occurrence
+from .expiry import check_expires, check_job_expires, check_order
 from .limits import (
     KEY_MAX,
     OPTIONS_MAX,
@@ -36,6 +37,8 @@ class JobOptions(Struct, frozen=True, kw_only=True):
     trigger: str | None = None
     tags: tuple[str, ...] = ()
     meta: str | None = None
+    expires: int | None = None
+    expires_at: int | None = None
     on_complete: Callback | None = None
     on_failure: Callback | None = None
     stored: str | None = None
@@ -70,6 +73,32 @@ def read_options(stored: str) -> StoredOptions | None:
         return None
 
 
+def first_options(
+    *,
+    queue: str,
+    priority: int,
+    on_crash: str,
+    max_crashes: int | None,
+    expires: float | timedelta | None,
+    on_complete: Callback | None,
+    on_failure: Callback | None,
+) -> JobOptions:
+    """A task's own options.
+
+    Raises:
+        InvalidOption: naming the option and its value.
+    """
+    return JobOptions(
+        queue=check_text(queue, "queue"),
+        priority=check_priority(priority),
+        max_crashes=check_crashes(on_crash, max_crashes),
+        expires=None if expires is None else check_expires(expires),
+        on_complete=on_complete,
+        on_failure=on_failure,
+        stored=stored_options(on_complete=on_complete, on_failure=on_failure),
+    )
+
+
 def next_options(
     own: JobOptions,
     *,
@@ -85,8 +114,10 @@ def next_options(
     retry: Retry | None,
     on_crash: str | None,
     max_crashes: int | None,
+    expires: float | timedelta | datetime | None,
     on_complete: Callback | None,
     on_failure: Callback | None,
+    now: int,
 ) -> JobOptions:
     """A task's ``own`` options with those of one ``options(...)`` in their place.
 
@@ -100,22 +131,41 @@ def next_options(
         crashes = check_crashes("retry" if on_crash is None else on_crash, max_crashes)
     on_complete = on_complete or own.on_complete
     on_failure = on_failure or own.on_failure
+    run_at = None if at is None else to_instant(at, "at")
+    wait = None if delay is None else to_microseconds(to_seconds(delay, "delay"))
+    expires_in, expires_at = _expiry(own, expires, run_at=run_at, delay=wait, now=now)
     return JobOptions(
         queue=own.queue if queue is None else check_text(queue, "queue"),
         priority=own.priority if priority is None else check_priority(priority),
         max_crashes=crashes,
-        run_at=None if at is None else to_instant(at, "at"),
-        delay=None if delay is None else to_microseconds(to_seconds(delay, "delay")),
+        run_at=run_at,
+        delay=wait,
         key=None if key is None else check_text(key, "key", longest=KEY_MAX),
         trigger=None if trigger is None else check_text(trigger, "trigger"),
         tags=check_tags(tags),
         meta=None if meta is None else check_meta(meta),
+        expires=expires_in,
+        expires_at=expires_at,
         on_complete=on_complete,
         on_failure=on_failure,
         stored=stored_options(
             timeout=timeout, retry=retry, on_complete=on_complete, on_failure=on_failure
         ),
     )
+
+
+def _expiry(
+    own: JobOptions,
+    given: float | timedelta | datetime | None,
+    *,
+    run_at: int | None,
+    delay: int | None,
+    now: int,
+) -> tuple[int | None, int | None]:
+    if given is not None:
+        return check_job_expires(given, run_at=run_at, delay=delay, now=now)
+    check_order(own.expires, None, run_at=run_at, delay=delay, now=now)
+    return own.expires, None
 
 
 def stored_options(

@@ -151,6 +151,8 @@ class Dispatcher:
                 "%d due jobs of task %r wait: this runner does not have it; include it, or keep "
                 "its former name with name=", jobs, name,
             )  # fmt: skip
+        if result.expired:
+            self.ended_elsewhere(result.expired)
         for job in result.jobs:
             task = self._tasks[job.task]
             if job.claim > 1:

@@ -37,6 +37,7 @@ from .canceller import Canceller
 from .completer import Completer
 from .dispatcher import Dispatcher
 from .doorbell import Doorbell, Ring
+from .expirer import Expirer
 from .feed import Feed
 from .instance import Instance, Neighbours, make_folder, new_instance_id
 from .joiner import Joiner
@@ -228,12 +229,14 @@ class Engine:
 
     async def _serve(self) -> None:
         self.dispatcher.draining = True  # until the dead are buried
+        ended_elsewhere = self.dispatcher.ended_elsewhere
+        self._expirer = Expirer(self.store, self.commit, self.settings.clock, ended_elsewhere)
         rescuer = Rescuer(
             own=lambda: self.dispatcher.instance,
             neighbours=self._neighbours,
             store=self.store,
             commit=self.commit,
-            on_rescued=self.dispatcher.ended_elsewhere,
+            on_rescued=ended_elsewhere,
         )
         self._rescuer = rescuer
         pruner = Pruner(
@@ -286,7 +289,9 @@ class Engine:
             self.scheduler.look()
             self.resolver.refresh()
             self.feed.wake()
+            self._expirer.stale = True
             await self._canceller.heed()
+        await self._expirer.expire()
 
     async def _changed_elsewhere(self) -> bool:
         """Whether others may have written: while they are there, and once after they are gone."""
@@ -332,6 +337,7 @@ class Engine:
             self._canceller.wake()
 
     def _written_here(self) -> None:
+        self._expirer.stale = True
         self.feed.wake()
         self.bell.tell_moved()
 
@@ -481,6 +487,7 @@ class Engine:
     async def idle(self) -> None:
         """Return once nothing runs, is due, or waits to be written here."""
         await self.joiner.look()  # the application may have committed jobs just now
+        await self._expirer.expire()
         while not (self.commit.quiet if self.client else self.dispatcher.idle):
             self.check_open()
             await self.commit.flushed()

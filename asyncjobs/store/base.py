@@ -25,6 +25,7 @@ from ..records import (
     Outcome,
     Transition,
 )
+from .expiry import Expire, Expiring
 from .journal import Acknowledge, Annotate, ForgetFiles, Watched
 from .overview import Overviewed
 from .schedules import Scheduling, Timed
@@ -91,6 +92,8 @@ class ClaimResult(NamedTuple):
     """For the next claim: levels of which only the first due jobs were looked at."""
     left: bool = False
     """True when jobs were enqueued with the claim that it did not take: others may."""
+    expired: Sequence[tuple[str, Outcome]] = ()
+    """``(id, outcome)`` of jobs that it met too late to start them, and cancelled."""
 
 
 class InsertAndClaim(Struct, frozen=True):
@@ -264,6 +267,7 @@ Operation = (
     | Leave
     | Prune
     | Scheduling
+    | Expire
 )
 
 
@@ -341,7 +345,7 @@ class Violation(NamedTuple):
     """The first few places where it does not."""
 
 
-class Store(Watched, Timed, Overviewed, Protocol):
+class Store(Watched, Timed, Overviewed, Expiring, Protocol):
     """What an engine does for the floors above."""
 
     async def open(self) -> None:

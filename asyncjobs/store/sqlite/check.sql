@@ -26,6 +26,10 @@ SELECT id FROM asyncjobs_jobs WHERE crashes > max_crashes LIMIT 5;
 -- started_too_early: no run starts before the job is due
 SELECT id FROM asyncjobs_jobs WHERE state = 'running' AND started_at < run_at LIMIT 5;
 
+-- started_too_late: no job is started for the first time after it has expired
+SELECT id FROM asyncjobs_jobs
+WHERE claim = 1 AND state IN ('running', 'completed', 'failed') AND started_at >= expires_at LIMIT 5;
+
 -- newer_attempt: no recorded run is newer than the job's fence
 SELECT j.id FROM asyncjobs_attempts AS a JOIN asyncjobs_jobs AS j ON j.seq = a.seq
 WHERE a.claim > j.claim LIMIT 5;

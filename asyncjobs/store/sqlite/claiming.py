@@ -14,9 +14,11 @@ from operator import itemgetter
 from typing import Any
 
 from ...records import Claimed
+from ...rules.expiry import is_expired
 from ...rules.limits import FLUSH_ROWS_MAX
 from ...states import Event, State
 from ..base import Claim, ClaimResult
+from .expiring import expire_those
 from .transaction import Transaction, to_json
 
 VISITS_MAX = 10_000
@@ -28,16 +30,17 @@ EARLIEST = -(2**63)
 """Before every instant that a job can be due at; those before 1970 are negative."""
 
 # A row of candidates is a job as it will be once claimed: the values of a ``Claimed``.
-SEQ, TASK, QUEUE, CLAIM, CRASHES, RUN_AT, MAX_CRASHES = map(
+SEQ, TASK, QUEUE, CLAIM, CRASHES, RUN_AT, MAX_CRASHES, EXPIRES_AT = map(
     Claimed.__struct_fields__.index,
-    ("seq", "task", "queue", "claim", "crashes", "run_at", "max_crashes"),
+    ("seq", "task", "queue", "claim", "crashes", "run_at", "max_crashes", "expires_at"),
 )
 
 
 class _Selection:
     """What one claim has chosen so far."""
 
-    def __init__(self, operation: Claim, unstarted: dict[tuple[str, str], int]) -> None:
+    def __init__(self, operation: Claim, unstarted: dict[tuple[str, str], int], now: int) -> None:
+        self._now = now
         self._tasks = operation.tasks
         wanted = {task for (task, _), jobs in unstarted.items() if jobs > 0}
         executors = {operation.tasks[task] for task in wanted if task in operation.tasks}
@@ -55,6 +58,7 @@ class _Selection:
         self.queued: list[Any] = []
         self.parked: list[Any] = []
         self.unknown: list[int] = []
+        self.expired: list[int] = []
         self.has_parked = any(
             jobs > 0 and state == State.BLOCKED and task in operation.tasks
             for (task, state), jobs in unstarted.items()
@@ -67,7 +71,14 @@ class _Selection:
         tasks, room = self._tasks, self.room
         for row in candidates:
             executor = tasks.get(row[TASK])
-            if executor is None:
+            if row[EXPIRES_AT] is not None and is_expired(
+                row[EXPIRES_AT], row[CLAIM] - 1, self._now
+            ):
+                self.expired.append(row[SEQ])
+                if len(self.expired) >= FLUSH_ROWS_MAX:
+                    self.waiting.update(room)
+                    return False
+            elif executor is None:
                 self.unknown.append(row[SEQ])
                 if len(self.unknown) >= FLUSH_ROWS_MAX:
                     # Not seen what stands behind them.
@@ -97,12 +108,13 @@ class _Selection:
 
 def claim(tx: Transaction, operation: Claim) -> ClaimResult:
     """Take due jobs for the free slots."""
-    selection = _Selection(operation, tx.unstarted())
+    selection = _Selection(operation, tx.unstarted(), tx.now)
     levels = _levels(tx, operation.queues)
     saw_all = True
     if selection.worthwhile:
         saw_all = _take_parked(tx, operation, selection) and _take_queued(tx, levels, selection)
     parked = _park(tx, selection.unknown) if selection.unknown else {}
+    expired = expire_those(tx, selection.expired)
     if selection.unseen:
         selection.waiting.update(selection.room)  # there may be something for them after all
     due = [tx.value("next_run_at", *level, tx.now) for level in levels] if saw_all else []
@@ -112,6 +124,7 @@ def claim(tx: Transaction, operation: Claim) -> ClaimResult:
         min((run_at for run_at in due if run_at is not None), default=None),
         parked,
         selection.unseen,
+        expired=expired,
     )
 
 

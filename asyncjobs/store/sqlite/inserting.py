@@ -1,4 +1,4 @@
-"""Enqueueing: rows for new jobs, and starting at once those that nothing stands before."""
+"""Enqueueing: rows for new jobs."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from typing import Any
 
 from ...records import Accepted, Claimed, NewJob
 from ...states import Event, State
-from ..base import Claim, ClaimResult, Insert, InsertAndClaim
-from .claiming import claim, first_due
+from ..base import Insert
 from .transaction import STATEMENTS, Transaction, from_json, to_json
 
 _Kind = tuple[str, str, int, int, str, str | None]
@@ -17,56 +16,13 @@ _Kind = tuple[str, str, int, int, str, str | None]
 
 def insert(tx: Transaction, operation: Insert) -> list[Accepted | None]:
     """Enqueue: rows for the new, answers for what is there already."""
-    accepted, fresh = _sort_out(tx, operation)
+    accepted, fresh = sort_out(tx, operation)
     if fresh:
         insert_rows(tx, fresh)
     return accepted
 
 
-def insert_and_claim(
-    tx: Transaction, operation: InsertAndClaim
-) -> tuple[list[Accepted | None], ClaimResult]:
-    """Enqueue, and start what can be started: directly when nothing else is due."""
-    accepted, fresh = _sort_out(tx, operation.insert)
-    wanted = operation.claim
-    if _all_start(fresh, wanted):
-        next_run_at = first_due(tx, wanted)
-        if next_run_at is None or next_run_at > tx.now:
-            claimed = insert_rows(tx, fresh, wanted.instance) if fresh else []
-            return accepted, ClaimResult(claimed, frozenset(), next_run_at)
-    if fresh:
-        insert_rows(tx, fresh)
-    return accepted, claim(tx, wanted)._replace(left=_others_may_start(fresh, wanted))
-
-
-def _all_start(jobs: Sequence[NewJob[Any]], wanted: Claim) -> bool:
-    """Whether every one of these could be claimed at once, in the order given."""
-    room = dict(wanted.room)
-    if len(jobs) > sum(room.values()):
-        return False
-    for job in jobs:
-        executor = wanted.tasks.get(job.task)
-        if executor is None or room.get(executor, 0) <= 0 or job.priority != jobs[0].priority:
-            return False
-        if job.run_at is not None or job.delay:
-            return False
-        if wanted.queues is not None and job.queue not in wanted.queues:
-            return False
-        room[executor] -= 1
-    return True
-
-
-def _others_may_start(jobs: Sequence[NewJob[Any]], wanted: Claim) -> bool:
-    """Whether some of these are not for this claim alone: due later, or of other queues."""
-    return any(
-        job.run_at is not None
-        or job.delay
-        or (wanted.queues is not None and job.queue not in wanted.queues)
-        for job in jobs
-    )
-
-
-def _sort_out(
+def sort_out(
     tx: Transaction, operation: Insert
 ) -> tuple[list[Accepted | None], Sequence[NewJob[Any]]]:
     """Answers to all jobs, and those that need a row."""
@@ -133,7 +89,8 @@ def insert_rows(
         rows = alike.get(kind)
         if rows is None:
             alike[kind] = rows = []
-        rows += (seq, job.id, run_at, job.created_at, job.key, tags_json)
+        expires_at = job.expires_at if job.expires is None else now + job.expires
+        rows += (seq, job.id, run_at, job.created_at, job.key, tags_json, expires_at)
         payload = None
         if job.arguments != "{}" or job.meta:
             payloads += (seq, job.arguments, job.meta)
@@ -145,7 +102,7 @@ def insert_rows(
         if instance is not None:
             claimed.append(Claimed(
                 seq, job.id, job.task, job.queue, 1, 1, 0, 0, job.trigger, tags_json, job.options,
-                payload, run_at, job.max_crashes,
+                payload, run_at, job.max_crashes, expires_at,
             ))  # fmt: skip
     _write_alike(tx, alike, instance)
     tx.write_rows("insert_payloads", payloads)

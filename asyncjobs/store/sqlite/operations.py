@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .. import base, journal
+from .. import base, expiry, journal
 from .. import schedules as scheduling
-from . import by_hand, claiming, inserting, notes, schedules, writes
+from . import by_hand, claiming, expiring, inserting, notes, schedules, starting, writes
 from .transaction import Transaction
 
 WRITES: dict[type, Callable[[Transaction, Any], Any]] = {
     base.Insert: inserting.insert,
-    base.InsertAndClaim: inserting.insert_and_claim,
+    base.InsertAndClaim: starting.insert_and_claim,
     base.Report: writes.report,
     journal.Annotate: notes.annotate,
     journal.ForgetFiles: writes.forget_files,
@@ -36,4 +36,5 @@ WRITES: dict[type, Callable[[Transaction, Any], Any]] = {
     scheduling.Resume: schedules.resume,
     scheduling.RunNow: schedules.run_now,
     scheduling.Remove: schedules.remove,
+    expiry.Expire: expiring.expire,
 }

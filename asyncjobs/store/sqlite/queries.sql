@@ -16,13 +16,13 @@ RELEASE asyncjobs;
 UPDATE asyncjobs_counts SET jobs = jobs + ?
 WHERE queue = '' AND task = '' AND state = 'accepted' RETURNING jobs;
 
--- insert_jobs: the rows of new jobs that differ in their first six columns alone; the others are
+-- insert_jobs: the rows of new jobs that differ in their first seven columns alone; the others are
 -- bound once. Queued ones, or running ones that start at once, since nothing else is due.
 INSERT OR ROLLBACK INTO asyncjobs_jobs
-  (seq, id, run_at, created_at, key, tags,
+  (seq, id, run_at, created_at, key, tags, expires_at,
    task, queue, priority, max_crashes, trigger, options,
    state, instance, claim, attempt, started_at)
-VALUES {rows:6+11};
+VALUES {rows:7+11};
 
 -- insert_payloads: arguments and meta of those that have any.
 INSERT OR ROLLBACK INTO asyncjobs_payloads (seq, arguments, meta) VALUES {rows:3};
@@ -87,7 +87,7 @@ SELECT j.seq, j.id, j.task, j.queue, j.claim + 1, j.attempt + 1, j.crashes, j.sn
        j.tags, j.options,
        (SELECT p.arguments || char(10) || ifnull(p.meta, '')
         FROM asyncjobs_payloads AS p WHERE p.seq = j.seq),
-       j.run_at, j.max_crashes
+       j.run_at, j.max_crashes, j.expires_at
 FROM (
   SELECT seq, task FROM asyncjobs_jobs INDEXED BY asyncjobs_claimable
   WHERE state = 'queued' AND queue = ? AND priority = ? AND run_at <= ? AND (run_at, seq) > (?, ?)
@@ -130,11 +130,27 @@ SELECT j.seq, j.id, j.task, j.queue, j.claim + 1, j.attempt + 1, j.crashes, j.sn
        j.tags, j.options,
        (SELECT p.arguments || char(10) || ifnull(p.meta, '')
         FROM asyncjobs_payloads AS p WHERE p.seq = j.seq),
-       j.run_at, j.max_crashes
+       j.run_at, j.max_crashes, j.expires_at
 FROM asyncjobs_jobs AS j INDEXED BY asyncjobs_parked
 WHERE state = 'blocked' AND reason = 'unknown_task' AND task = ?1 AND run_at <= ?2
   AND (?3 IS NULL OR queue IN (SELECT value FROM json_each(?3)))
 ORDER BY priority DESC, run_at LIMIT ?4;
+
+-- waiting_of: jobs of a claim that are too late to be started.
+SELECT seq, id, claim, queue, task, state FROM asyncjobs_jobs
+WHERE seq IN (SELECT value FROM json_each(?));
+
+-- expirable: waiting jobs whose time to be started is over, the first of them first.
+SELECT seq, id, claim, queue, task, state FROM asyncjobs_jobs INDEXED BY asyncjobs_expiring
+WHERE expires_at <= ? AND claim = 0 AND finished_at IS NULL ORDER BY expires_at LIMIT ?;
+
+-- expire: cancels them.
+UPDATE asyncjobs_jobs SET state = 'cancelled', reason = 'expired', finished_at = ?
+WHERE seq IN (SELECT value FROM json_each(?));
+
+-- next_expiry: when the next waiting job expires.
+SELECT min(expires_at) FROM asyncjobs_jobs INDEXED BY asyncjobs_expiring
+WHERE expires_at IS NOT NULL AND claim = 0 AND finished_at IS NULL;
 
 -- park: sets aside jobs whose task this process does not know.
 UPDATE asyncjobs_jobs SET state = 'blocked', reason = 'unknown_task'

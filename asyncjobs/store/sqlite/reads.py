@@ -23,7 +23,7 @@ from .transaction import STATEMENTS, from_json, to_json
 _COLUMNS = (
     *("seq", "id", "task", "queue", "state", "reason", "priority", "run_at", "created_at"),
     *("started_at", "finished_at", "instance", "claim", "attempt", "crashes", "snoozes"),
-    *("max_crashes", "key", "trigger", "tags", "cancel_reason"),
+    *("max_crashes", "key", "trigger", "tags", "cancel_reason", "expires_at"),
 )
 _LISTED = ", ".join(f"j.{column}" for column in _COLUMNS)
 
@@ -140,6 +140,7 @@ def _job(row: Sequence[Any], now: int) -> Job:
         created_at=to_datetime(columns["created_at"]),
         started_at=optional_datetime(columns["started_at"]),
         finished_at=optional_datetime(columns["finished_at"]),
+        expires_at=optional_datetime(columns["expires_at"]),
         tags=tags_from_json(columns["tags"]),
         arguments=None if arguments is None else from_json(arguments),
         meta=from_json(meta) if meta else {},

@@ -353,6 +353,13 @@ class SQLiteStore:
         """One schedule."""
         return await self._reader.run(lambda connection: schedules.schedule(connection, name))
 
+    async def next_expiry(self) -> int | None:
+        """When the next waiting job expires; ``None`` when none will."""
+        row = await self._reader.run(
+            lambda connection: connection.execute(STATEMENTS["next_expiry"]).fetchone()
+        )
+        return None if row[0] is None else int(row[0])
+
     async def check(self) -> builtins.list[Violation]:
         """Every invariant as a query; what does not hold."""
         return await self._reader.run(violations)
