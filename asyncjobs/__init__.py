@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from .records import AuditEntry as AuditEntry
     from .records import BulkResult as BulkResult
     from .records import Count as Count
+    from .records import Failure as Failure
     from .records import InstanceInfo as InstanceInfo
     from .records import Job as Job
     from .records import JobOutcome as JobOutcome
@@ -103,8 +104,8 @@ _HOMES = {
     "clock": "Clock",
     "filters": "JobFilter",
     "handle": "JobHandle",
-    "records": "Attempt AuditEntry BulkResult Count InstanceInfo Job JobOutcome NewJob Progress "
-    "Queue WorkerInfo",
+    "records": "Attempt AuditEntry BulkResult Count Failure InstanceInfo Job JobOutcome NewJob "
+    "Progress Queue WorkerInfo",
     "registry": "Registry",
     "rules.files": "File StoredFile",
     "rules.retry": "Retry",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any, TypedDict
@@ -12,6 +13,7 @@ from msgspec.structs import replace
 
 from .clock import to_datetime, to_instant
 from .errors import InvalidOption
+from .rules.fingerprint import FINGERPRINT_LENGTH
 from .rules.limits import KEY_MAX, TAGS_MAX, check_choice, check_text
 from .states import DERIVED_STATES, FINISHED, State
 from .store.base import Cancel, Change, Delete, Filter, Requeue
@@ -25,6 +27,7 @@ ARGUMENTS_MAX = 8
 COUNT_MAX = 10_000
 """Up to where jobs are counted that no counter knows."""
 _COUNTED = {"states", "queue", "task"}
+_FINGERPRINT = re.compile(f"[0-9a-f]{{{FINGERPRINT_LENGTH}}}")
 _WAITING = frozenset({State.BLOCKED, State.QUEUED}) | DERIVED_STATES
 # Change -> what the user calls it, and the states in which it can be made.
 _POSSIBLE: dict[type, tuple[str, frozenset[str]]] = {
@@ -54,6 +57,8 @@ class JobFilter(TypedDict, total=False):
     trigger: str | None
     error: str | None
     """In the type or the message of its last attempt that failed; capitals count."""
+    fingerprint: str | None
+    """As ``registry.failures`` shows it: jobs that failed alike and are failed still."""
     arguments: Mapping[str, str | int | float | bool | None] | None
     """Values by name, or by path as in ``{"address.city": "Berlin"}``."""
     created_after: datetime | None
@@ -82,6 +87,8 @@ def to_filter(given: Mapping[str, Any]) -> Filter:
     fields: dict[str, Any] = {
         name: check_text(wanted[name], name, longest=KEY_MAX) for name in _TEXTS if name in wanted
     }
+    if "fingerprint" in wanted:
+        fields["fingerprint"] = check_fingerprint(wanted["fingerprint"])
     if "state" in wanted:
         fields["states"] = _check_states(wanted["state"])
     for name in ("tags_all", "tags_any"):
@@ -137,6 +144,21 @@ def as_json(what: Filter) -> str:
     if what.states:
         kept["state"] = kept.pop("states")
     return msgspec.json.encode(kept).decode()
+
+
+def check_fingerprint(value: object) -> str:
+    """What ``registry.failures`` gives out.
+
+    Raises:
+        InvalidOption: it is nothing of the kind.
+    """
+    text = check_text(value, "fingerprint")
+    if not _FINGERPRINT.fullmatch(text):
+        raise InvalidOption(
+            f"fingerprint={text!a} is none: they are {FINGERPRINT_LENGTH} hexadecimal digits, as "
+            "registry.failures() gives them"
+        )
+    return text
 
 
 def _check_states(value: object) -> tuple[str, ...]:

@@ -103,6 +103,8 @@ class ErrorRecord(Struct, frozen=True, gc=False):
     type: str
     message: str
     traceback: str = ""
+    place: str = ""
+    """Where in the user's own code it came from, as ``module:function:line``, when it is new."""
 
     @property
     def summary(self) -> str:
@@ -346,6 +348,8 @@ class Job(Struct, frozen=True, kw_only=True):
     cancel_reason: str | None
     expires_at: datetime | None
     """Not started by then, it is cancelled; a first start is all that it takes."""
+    fingerprint: str | None
+    """Of a failed job: what it shares with others that failed alike."""
     status: str
     """The state, or the derived one: ``scheduled`` (due later), ``retrying`` (failed before)."""
     arguments: Mapping[str, Any] | None
@@ -441,6 +445,26 @@ class AuditEntry(Struct, frozen=True, kw_only=True):
     def skipped(self) -> int:
         """Jobs whose state did not allow it, or that no longer passed the filter."""
         return self.matched - self.changed
+
+
+class Failure(Struct, frozen=True, kw_only=True):
+    """Jobs that failed alike and are failed still, as ``registry.failures`` shows them."""
+
+    fingerprint: str
+    """Of task, type of exception, and place."""
+    task: str
+    error_type: str
+    place: str
+    """``module:function:line`` in the innermost frame of the user's own code; empty for timeouts
+    and crashes."""
+    jobs: int
+    first_at: datetime
+    """When a job failed so for the first time; those that were retried or deleted count as well."""
+    last_at: datetime
+    job_id: str
+    """The one of them that failed last."""
+    message: str
+    """Its error's."""
 
 
 class BulkResult(Struct, frozen=True, kw_only=True):

@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import builtins
+import contextlib
 import os
-from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Unpack, get_args
+from collections.abc import AsyncIterator, Mapping
+from typing import TYPE_CHECKING, Any, Unpack, get_args
 
 from msgspec import json
 
 from .clock import new_id, to_datetime
+from .editing import as_edit, check_rate, edit_arguments
 from .errors import IllegalMove, InvalidOption, UnknownJob
-from .filters import COUNT_MAX, JobFilter, applicable, as_json, is_counted, to_filter
+from .filters import (
+    COUNT_MAX,
+    JobFilter,
+    applicable,
+    as_json,
+    check_fingerprint,
+    is_counted,
+    to_filter,
+)
 from .records import (
     Attempt,
     AuditEntry,
     BulkResult,
     Count,
+    Failure,
     InstanceInfo,
     Job,
     Queue,
@@ -288,14 +299,68 @@ class Registry:
         change = Cancel([_check_id(job_id)], _check_reason(reason))
         return await self._change_one(job_id, change, actor)
 
-    async def retry(self, job_id: str, *, actor: str | None = None) -> None:
+    async def failures(self, *, limit: int = 100) -> builtins.list[Failure]:
+        """Failed jobs, grouped by what they failed of: what failed last first.
+
+        Alike are those of one task, with one type of exception, from one line of the user's own
+        code. A job leaves its group when it is retried, deleted or pruned.
+
+        Args:
+            limit: 1 to 1,000 groups.
+        """
+        check_integer(limit, "limit", least=1, most=PAGE_MAX)
+        return await self._runner.engine().store.failures(limit=limit)
+
+    async def retry_one(self, fingerprint: str, *, actor: str | None = None) -> str:
+        """Run one of the jobs again that failed alike, the last one: to see before all the others.
+
+        Returns its id.
+
+        Raises:
+            UnknownJob: no failed job has this fingerprint.
+            InvalidOption: it is no fingerprint.
+        """
+        kind = check_fingerprint(fingerprint)
+        while True:
+            groups = await self._runner.engine().store.failures(limit=1, fingerprint=kind)
+            if not groups:
+                raise UnknownJob(
+                    f"no failed job has fingerprint {kind}: all were retried, deleted or pruned, "
+                    "or there was none"
+                )
+            (group,) = groups
+            # Somebody may have retried or deleted it just now: then it is another one's turn.
+            with contextlib.suppress(IllegalMove, UnknownJob):
+                await self.retry(group.job_id, actor=actor)
+                return group.job_id
+
+    async def retry(
+        self,
+        job_id: str,
+        *,
+        arguments: Mapping[str, Any] | None = None,
+        actor: str | None = None,
+    ) -> None:
         """Run a finished job again, from its first attempt; its history stays.
+
+        Args:
+            arguments: other values for some of its arguments, by name; checked as at enqueue.
+                Their names are noted in the audit, their values are not. A ``key`` stays with the
+                job, and belongs to the new arguments from then on.
+            actor: who asks, for the audit.
 
         Raises:
             IllegalMove: it is not finished.
             UnknownJob: there is no such row.
+            InvalidArguments: the arguments do not fit its task.
+            UnknownTask: its task does not belong to this runner, which cannot check them.
         """
-        answer = await self._change_one(job_id, Requeue([_check_id(job_id)]), actor)
+        change, note = Requeue([_check_id(job_id)]), self._note_of(job_id, actor)
+        if arguments is not None:
+            edited = edit_arguments(await self.get(job_id), arguments, self._runner.tasks)
+            change = Requeue([job_id], edited)
+            note = self._note(actor, as_edit(job_id, arguments))
+        answer = await self._make_one(job_id, change, note)
         if answer != "requeued":
             raise IllegalMove(f"job {job_id} is {answer}; only finished jobs can be retried")
 
@@ -311,9 +376,10 @@ class Registry:
             raise IllegalMove(f"job {job_id} is running; cancel it and wait for its end")
 
     async def _change_one(self, job_id: str, change: Change, actor: str | None) -> str:
-        engine = self._runner.engine()
-        note = None if actor is None else self._note(actor, json.encode({"id": job_id}).decode())
-        result = await change_by_hand(engine, ByHand(change, note))
+        return await self._make_one(job_id, change, self._note_of(job_id, actor))
+
+    async def _make_one(self, job_id: str, change: Change, note: AuditNote | None) -> str:
+        result = await change_by_hand(self._runner.engine(), ByHand(change, note))
         (answer,) = result.answers
         if answer.outcome == "missing":
             raise unknown_job(job_id)
@@ -342,6 +408,7 @@ class Registry:
         self,
         *,
         dry_run: bool = True,
+        rate: float | None = None,
         actor: str | None = None,
         scan: bool = False,
         **filters: Unpack[JobFilter],
@@ -357,6 +424,8 @@ class Registry:
 
         Args:
             dry_run: count only, which is the default: a filter is easily wider than meant.
+            rate: so many a second: each is due that much later than the one before, from now on.
+                By default all at once.
             actor: who asks, for the audit.
             scan: look at every job if need be.
             filters: see ``JobFilter``.
@@ -366,6 +435,8 @@ class Registry:
             StoreBusy, StoreFull, StoreError: some slices may be done; the audit says how many jobs.
         """
         change = Requeue(())
+        if rate is not None:
+            change = Requeue((), first_at=self._runner.clock.now(), gap=check_rate(rate))
         return await self._change_all(change, filters, dry_run=dry_run, actor=actor, scan=scan)
 
     async def delete_all(
@@ -407,6 +478,9 @@ class Registry:
         note = self._note(actor, as_json(what))
         engine = self._runner.engine()
         return await change_all(engine, change, what, None if dry_run else note, scan=scan)
+
+    def _note_of(self, job_id: str, actor: str | None) -> AuditNote | None:
+        return None if actor is None else self._note(actor, json.encode({"id": job_id}).decode())
 
     def _note(self, actor: str | None, what: str) -> AuditNote:
         if actor is not None:

@@ -41,6 +41,7 @@ FLOORS = {
     "asyncjobs.handle": 5,
     "asyncjobs.errands": 5,
     "asyncjobs.intake": 5,
+    "asyncjobs.editing": 5,
     "asyncjobs.registry": 5,
     "asyncjobs.program": 5,
     "asyncjobs.runner": 5,

@@ -11,7 +11,7 @@ import math
 import numbers
 import re
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from pathlib import PurePath
 from typing import Any, get_args
@@ -80,19 +80,58 @@ class TaskCodec:
         except _UNENCODABLE:
             raise self._unencodable(given) from None
         if len(encoded) > ARGUMENTS_MAX:
-            raise ArgumentsTooLarge(
-                f"the arguments of task {self._task!r} take {len(encoded)} bytes as JSON; at most "
-                f"{ARGUMENTS_MAX} fit: store the data elsewhere and pass a reference"
-            )
-        try:
-            decoded = self._strict.decode(encoded)
-        except (msgspec.ValidationError, RecursionError) as error:
-            # ``from None``: msgspec's own message may hold a value.
-            raise self._unfitting(given, str(error)) from None
+            self._check_size(encoded)
+        decoded = self._decode_strictly(given, encoded)
         for name, value in given.items():
             if not _equal(getattr(decoded, name), value):
                 raise self._changed(name, value, getattr(decoded, name))
         return encoded.decode()
+
+    def edit_arguments(self, stored: Mapping[str, Any], changes: object) -> str:
+        """Stored arguments with other values for some of them, checked like those of a call.
+
+        What is stored and the task no longer has is left out.
+
+        Raises:
+            InvalidArguments: naming the argument.
+            ArgumentsTooLarge: over 1 MiB.
+        """
+        if not isinstance(changes, Mapping):
+            raise InvalidArguments(
+                f"arguments must be a mapping of names to values, got {_type_name(changes)}"
+            )
+        given = dict(changes)
+        for name in given:
+            if name not in self.signature.types:
+                raise InvalidArguments(f"task {self._task!r} has no argument {name!a}")
+        try:
+            changed = msgspec.json.decode(_encode(given))
+        except _UNENCODABLE:
+            raise self._unencodable(given) from None
+        kept = {name: value for name, value in stored.items() if name in self.signature.types}
+        whole = kept | changed
+        encoded = _encode(whole)
+        self._check_size(encoded)
+        decoded = self._decode_strictly(whole, encoded)
+        for name, value in given.items():
+            if not _equal(getattr(decoded, name), value):
+                raise self._changed(name, value, getattr(decoded, name))
+        self.signature.call_arguments({name: getattr(decoded, name) for name in whole})
+        return encoded.decode()
+
+    def _check_size(self, encoded: bytes) -> None:
+        if len(encoded) > ARGUMENTS_MAX:
+            raise ArgumentsTooLarge(
+                f"the arguments of task {self._task!r} take {len(encoded)} bytes as JSON; at most "
+                f"{ARGUMENTS_MAX} fit: store the data elsewhere and pass a reference"
+            )
+
+    def _decode_strictly(self, given: dict[str, Any], encoded: bytes) -> Any:
+        try:
+            return self._strict.decode(encoded)
+        except (msgspec.ValidationError, RecursionError) as error:
+            # ``from None``: msgspec's own message may hold a value.
+            raise self._unfitting(given, str(error)) from None
 
     def decode_arguments(self, stored: str | None) -> tuple[list[Any], dict[str, Any]]:
         """Stored arguments as ``(args, kwargs)``, typed.

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import sysconfig
 import traceback
 from random import Random
+from types import TracebackType
 
 from ..clock import to_seconds
 from ..errors import Cancel, Fail, InvalidOption, JobSignal, RetryLater, Snooze
 from ..records import ErrorRecord
+from ..rules.fingerprint import Frame, place_of
 from ..rules.limits import ERROR_MAX, MESSAGE_MAX, NAME_MAX, storable
 from ..rules.outcome import Cancelled, Crashed, Happened, Raised, Released, Snoozed
 from ..rules.retry import Retry, next_delay
@@ -19,6 +23,17 @@ from .context import JobStopped, Run
 log = logging.getLogger("asyncjobs")
 
 TIMEOUT_ERROR = "asyncjobs.JobTimedOut"
+
+# What is no code of the user's: Python, what is installed, and ourselves.
+_LIBRARIES = tuple(
+    sorted(
+        {
+            os.path.join(sysconfig.get_path(name), "")
+            for name in ("stdlib", "platstdlib", "purelib", "platlib")
+        }
+        | {os.path.join(os.path.dirname(os.path.dirname(__file__)), "")}
+    )
+)
 
 
 def exception_happened(run: Run, error: BaseException, random: Random) -> Happened:
@@ -151,6 +166,7 @@ def error_record(error: BaseException) -> ErrorRecord:
         storable(name, NAME_MAX),
         storable(_text(error), MESSAGE_MAX),
         storable(_traceback(error), ERROR_MAX),
+        storable(place_of(_frames(error), _LIBRARIES), MESSAGE_MAX),
     )
 
 
@@ -161,14 +177,30 @@ def _text(error: BaseException) -> str:
         return "<its __str__ raised>"
 
 
-def _traceback(error: BaseException) -> str:
+def _begin(error: BaseException) -> TracebackType | None:
+    """Its traceback from the task's function on."""
     own = __name__.rpartition(".")[0]
     frames = error.__traceback__
     while frames is not None and frames.tb_frame.f_globals.get("__name__", "").startswith(own):
         frames = frames.tb_next
+    return frames
+
+
+def _frames(error: BaseException) -> list[Frame]:
+    frames = []
+    step = _begin(error)
+    while step is not None:
+        code = step.tb_frame.f_code
+        module = str(step.tb_frame.f_globals.get("__name__", ""))
+        frames.append(Frame(module, code.co_qualname, step.tb_lineno, code.co_filename))
+        step = step.tb_next
+    return frames
+
+
+def _traceback(error: BaseException) -> str:
     try:
         lines = traceback.TracebackException(
-            type(error), error, frames, capture_locals=False, compact=True
+            type(error), error, _begin(error), capture_locals=False, compact=True
         ).format()
         return "".join(lines)
     except Exception:  # a user's exception may break the formatting too

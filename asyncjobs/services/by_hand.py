@@ -78,7 +78,8 @@ async def change_all(
         matched += len(page.seqs)
         left = page.seqs
         while left and note is not None:
-            result = await change_by_hand(live, Slice(change, note, what, left[:rows]))
+            some = after(change, changed)
+            result = await change_by_hand(live, Slice(some, note, what, left[:rows]))
             changed += result.changed
             left = left[rows:]
             rows = next_rows(rows, result.seconds)
@@ -89,6 +90,13 @@ async def change_all(
         await change_by_hand(live, Slice(change, note, what, ()))
     skipped = 0 if note is None else matched - changed
     return BulkResult(matched=matched, changed=changed, skipped=skipped, dry_run=note is None)
+
+
+def after(change: Change, jobs: int) -> Change:
+    """The change for those that come after so many jobs: retried ones are due one by one."""
+    if isinstance(change, Requeue) and change.first_at is not None:
+        return replace(change, first_at=change.first_at + jobs * change.gap)
+    return change
 
 
 def next_rows(rows: int, seconds: float) -> int:

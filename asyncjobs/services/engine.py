@@ -239,7 +239,7 @@ class Engine:
             on_rescued=ended_elsewhere,
         )
         self._rescuer = rescuer
-        pruner = Pruner(
+        self.pruner = Pruner(
             keep_seconds=self.settings.keep_seconds,
             keep_journal_seconds=self.settings.keep_journal_seconds,
             clock=self.settings.clock,
@@ -256,7 +256,7 @@ class Engine:
                 await self.scheduler.start(self.dispatcher.instance, self._others())
                 self.dispatcher.draining = False
                 self.dispatcher.wake()
-                group.start_soon(repeat, pruner.prune, PRUNE_SECONDS)
+                group.start_soon(repeat, self.pruner.prune, PRUNE_SECONDS)
                 group.start_soon(self.sweeper.run)
             self._steps = StepWatch(self.settings.clock)
             group.start_soon(self._renew_when_lost, name="asyncjobs-renew")
@@ -289,7 +289,7 @@ class Engine:
             self.scheduler.look()
             self.resolver.refresh()
             self.feed.wake()
-            self._expirer.stale = True
+            self.store.expiry_written = True
             await self._canceller.heed()
         await self._expirer.expire()
 
@@ -337,7 +337,6 @@ class Engine:
             self._canceller.wake()
 
     def _written_here(self) -> None:
-        self._expirer.stale = True
         self.feed.wake()
         self.bell.tell_moved()
 
@@ -471,6 +470,7 @@ class Engine:
         if not self.dispatcher.stopped:
             self.dispatcher.wake()
             self.bell.tell_jobs()
+            self.store.expiry_written = True
             self._written_here()
 
     def _failed(self) -> RunnerFailed:

@@ -16,7 +16,10 @@ SLICE_ROWS = 200
 
 
 class Expirer:
-    """Knows when the next job expires. Asks the database only when something was written."""
+    """Knows when the next job expires. Asks the database only when it may be another one.
+
+    Else a runner without such jobs would ask once a second for nothing.
+    """
 
     def __init__(
         self,
@@ -30,13 +33,11 @@ class Expirer:
         self._clock = clock
         self._on_expired = on_expired
         self._next_at: int | None = LONG_AGO
-        self.stale = True
-        """Something was written, here or elsewhere: perhaps a job that expires sooner."""
 
     async def expire(self) -> None:
         """Cancel what has expired, in slices."""
-        if self.stale:
-            self.stale = False
+        if self._store.expiry_written:
+            self._store.expiry_written = False
             self._next_at = await self._store.next_expiry()
         while self._next_at is not None and self._next_at <= self._clock.now():
             self._on_expired(await self._commit.alone(Expire(SLICE_ROWS)))

@@ -26,6 +26,7 @@ from ..records import (
     Transition,
 )
 from .expiry import Expire, Expiring
+from .failures import Failing
 from .journal import Acknowledge, Annotate, ForgetFiles, Watched
 from .overview import Overviewed
 from .schedules import Scheduling, Timed
@@ -129,6 +130,12 @@ class Requeue(Struct, frozen=True):
     """
 
     ids: Sequence[str]
+    arguments: str | None = None
+    """In place of those that they have, as JSON."""
+    first_at: int | None = None
+    """When the first of them is due; at once when ``None``."""
+    gap: int = 0
+    """Microseconds from each of them to the next."""
 
 
 class Delete(Struct, frozen=True):
@@ -288,6 +295,7 @@ class Filter(Struct, frozen=True, kw_only=True):
     trigger: str | None = None
     error: str | None = None
     """In the type or the message of the last attempt that failed, as written."""
+    fingerprint: str | None = None
     arguments: tuple[tuple[str, str | int | float | bool | None], ...] = ()
     """Paths such as ``address.city``, and the plain JSON value that stands there."""
     created_after: int | None = None
@@ -345,7 +353,7 @@ class Violation(NamedTuple):
     """The first few places where it does not."""
 
 
-class Store(Watched, Timed, Overviewed, Expiring, Protocol):
+class Store(Watched, Timed, Overviewed, Expiring, Failing, Protocol):
     """What an engine does for the floors above."""
 
     async def open(self) -> None:

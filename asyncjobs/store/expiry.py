@@ -19,6 +19,9 @@ class Expire(Struct, frozen=True):
 class Expiring(Protocol):
     """The part of a store that says when to look for such jobs."""
 
+    expiry_written: bool
+    """Set when a job that expires was written, and at first; for who looks to unset."""
+
     async def next_expiry(self) -> int | None:
         """When the next waiting job expires, or since when one has; ``None`` when none will."""
         ...

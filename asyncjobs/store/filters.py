@@ -23,6 +23,7 @@ Levels = Callable[[str], Sequence[tuple[str, int]]]
 _SOURCES = {
     "key": "asyncjobs_keys AS k CROSS JOIN asyncjobs_jobs AS j ON j.seq = k.seq",
     "tags": "asyncjobs_tags AS t CROSS JOIN asyncjobs_jobs AS j ON j.seq = t.seq",
+    "fingerprint": "asyncjobs_jobs AS j INDEXED BY asyncjobs_by_fingerprint",
     "trigger": "asyncjobs_jobs AS j INDEXED BY asyncjobs_by_trigger",
     "created": "asyncjobs_jobs AS j INDEXED BY sqlite_autoindex_asyncjobs_jobs_1",
     "task": "asyncjobs_jobs AS j INDEXED BY asyncjobs_by_task",
@@ -155,6 +156,8 @@ def _heads(
     match walk:
         case "key":
             yield walk, [("k.key = ?", [what.key])]
+        case "fingerprint":
+            yield walk, [("j.fingerprint = ?", [what.fingerprint])]
         case "tags" if what.tags_all:
             yield walk, [("t.tag = ?", what.tags_all[:1])]
         case "tags":
@@ -180,6 +183,8 @@ def _conditions(what: Filter, walk: str, now: int) -> Iterator[Clause]:
     """Every condition that the heads of the walk do not hold already."""
     if what.key is not None and walk != "key":
         yield "j.key = ?", [what.key]
+    if what.fingerprint is not None and walk != "fingerprint":
+        yield "j.fingerprint = ?", [what.fingerprint]
     for tag in what.tags_all[1 if walk == "tags" else 0 :]:
         yield _TAGGED, [tag]
     if what.tags_any and (walk != "tags" or what.tags_all):

@@ -18,6 +18,7 @@ ACCEPTANCE: tuple[Order, ...] = ("newest", "oldest")
 # Walk -> the orders that its index is in. The best come first.
 WALKS: dict[str, tuple[Order, ...]] = {
     "key": (),
+    "fingerprint": ("finished_at",),
     "tags": ACCEPTANCE,
     "states": (),  # as STATES say
     "trigger": ACCEPTANCE,
@@ -56,6 +57,8 @@ def states_of(what: Filter) -> tuple[str, ...]:
     states = tuple(dict.fromkeys(what.states))
     if "queued" in states:
         return tuple(state for state in states if state not in ("scheduled", "retrying"))
+    if not states and what.fingerprint is not None:
+        return ("failed",)
     if not states and (what.finished_after is not None or what.finished_before is not None):
         return ("completed", "failed", "cancelled")
     return states
@@ -97,6 +100,7 @@ def offered(what: Filter) -> list[str]:
     """The walks whose index knows one of the conditions, best first."""
     known = {
         "key": what.key is not None,
+        "fingerprint": what.fingerprint is not None,
         "tags": bool(what.tags_all or what.tags_any),
         "states": bool(states_of(what)),
         # Most jobs are triggered by the application itself: those are found without an index.
@@ -117,6 +121,8 @@ def choose(what: Filter, order: Order, sizes: Mapping[str, int]) -> str:
     walks = offered(what)
     if "key" in walks:
         return "key"
+    if "fingerprint" in walks and order == "finished_at":
+        return "fingerprint"
     smallest = min((walk for walk in walks if walk in sizes), key=sizes.__getitem__, default=None)
     if smallest is not None and sizes[smallest] <= SMALL_ROWS:
         return smallest

@@ -7,6 +7,7 @@ from typing import Any, Self
 
 import pytest
 
+from asyncjobs.rules.fingerprint import fingerprint_of
 from asyncjobs.states import Event
 from asyncjobs.store.base import (
     AuditNote,
@@ -16,12 +17,13 @@ from asyncjobs.store.base import (
     Insert,
     InsertAndClaim,
     Prune,
+    Requeue,
     Slice,
 )
 from asyncjobs.store.sqlite.store import SQLiteStore
 from asyncjobs.testing import ManualClock
 
-from .kit import PLENTY, SECOND, TASKS, Desk
+from .kit import ERROR, PLENTY, SECOND, TASKS, Desk
 
 WHOLE_TABLE = re.compile(r"SCAN (j|asyncjobs_jobs)( USING INDEX asyncjobs_claimable)?$")
 PICK = re.compile(r"SELECT [jt]\.seq(, j\.\w+)? FROM")
@@ -159,6 +161,8 @@ FINISHED = "SEARCH j USING COVERING INDEX asyncjobs_finished (state=?"
 PARKED = "SEARCH j USING INDEX asyncjobs_parked (task=? AND priority=?"
 CREATED = "SEARCH j USING COVERING INDEX sqlite_autoindex_asyncjobs_jobs_1"
 
+KIND = fingerprint_of("x", ERROR.type, "")
+
 # Filter, the walk through its index, whether what it finds is sorted: only where that is little.
 LISTINGS: dict[str, tuple[dict[str, Any], str, bool]] = {
     "nothing": ({}, "SCAN j", False),
@@ -177,6 +181,11 @@ LISTINGS: dict[str, tuple[dict[str, Any], str, bool]] = {
     "tag": ({"tags_all": ("x",)}, "SEARCH t USING PRIMARY KEY (tag=?", False),
     "tags": ({"tags_any": ("x", "y")}, "SEARCH t USING PRIMARY KEY (tag=?", False),
     # A key has a job for each task at most.
+    "fingerprint": (
+        {"fingerprint": KIND},
+        "j USING INDEX asyncjobs_by_fingerprint (fingerprint=?",
+        False,
+    ),
     "key": ({"key": "x"}, "SEARCH k USING PRIMARY KEY (key=?", True),
     "trigger": ({"trigger": "x"}, "j USING COVERING INDEX asyncjobs_by_trigger (trigger=?", False),
     "api": ({"trigger": "api"}, "SCAN j", False),  # common enough to be met on the way
@@ -281,6 +290,23 @@ async def test_overview_walks_small_indexes_and_counters(file_store: SQLiteStore
     lines = await plans.of("asyncjobs_")
     assert whole_walks(lines) == []
     assert any("SEARCH asyncjobs_audit USING INTEGER PRIMARY KEY (rowid<?)" in x for x in lines)
+
+
+async def test_groups_of_failures_are_walked_by_their_last(file_store: SQLiteStore) -> None:
+    async with Plans(file_store, reading=True) as plans:
+        await file_store.failures(limit=5)
+    lines = await plans.of("asyncjobs_failures")
+    assert whole_walks(lines) == []
+    assert "SCAN f USING INDEX asyncjobs_failures_last" in lines
+    assert SORT not in lines
+    assert any("asyncjobs_by_fingerprint (fingerprint=?)" in line for line in lines)
+
+
+async def test_retried_jobs_are_sought(file_store: SQLiteStore, file_desk: Desk) -> None:
+    job_id = await file_desk.finished(Event.FAILED)
+    async with Plans(file_store) as plans:
+        await file_desk.do(Requeue([job_id]))
+    assert whole_walks(await plans.of("asyncjobs_jobs")) == []
 
 
 async def test_one_job_and_its_attempts_are_sought(file_store: SQLiteStore) -> None:

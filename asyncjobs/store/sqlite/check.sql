@@ -30,6 +30,16 @@ SELECT id FROM asyncjobs_jobs WHERE state = 'running' AND started_at < run_at LI
 SELECT id FROM asyncjobs_jobs
 WHERE claim = 1 AND state IN ('running', 'completed', 'failed') AND started_at >= expires_at LIMIT 5;
 
+-- fingerprint_of_other: only failed jobs have a fingerprint
+SELECT id FROM asyncjobs_jobs WHERE fingerprint IS NOT NULL AND state <> 'failed' LIMIT 5;
+
+-- failures: the counters of failures say what the table holds
+SELECT fingerprint FROM (
+  SELECT fingerprint, count(*) AS jobs FROM asyncjobs_jobs
+  WHERE fingerprint IS NOT NULL GROUP BY fingerprint
+  UNION ALL SELECT fingerprint, -jobs FROM asyncjobs_failures
+) GROUP BY fingerprint HAVING sum(jobs) <> 0 LIMIT 5;
+
 -- newer_attempt: no recorded run is newer than the job's fence
 SELECT j.id FROM asyncjobs_attempts AS a JOIN asyncjobs_jobs AS j ON j.seq = a.seq
 WHERE a.claim > j.claim LIMIT 5;

@@ -90,6 +90,8 @@ def insert_rows(
         if rows is None:
             alike[kind] = rows = []
         expires_at = job.expires_at if job.expires is None else now + job.expires
+        if expires_at is not None:
+            tx.expiring = True
         rows += (seq, job.id, run_at, job.created_at, job.key, tags_json, expires_at)
         payload = None
         if job.arguments != "{}" or job.meta:

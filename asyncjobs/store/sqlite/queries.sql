@@ -178,12 +178,12 @@ SELECT seq, claim FROM asyncjobs_jobs
 WHERE seq IN (SELECT value FROM json_each(?)) AND instance = ? AND +state = 'running';
 
 -- move: every other transition of a run, under its fence. Columns: seq, claim, state, reason,
--- run_at, finished_at, attempts given back, crashes, snoozes, rise of the claim number.
+-- run_at, finished_at, attempts given back, crashes, snoozes, rise of the claim number, fingerprint.
 UPDATE asyncjobs_jobs
 SET state = v.column3, reason = v.column4, run_at = ifnull(v.column5, run_at),
     finished_at = v.column6, attempt = attempt - v.column7, crashes = crashes + v.column8,
-    snoozes = snoozes + v.column9, claim = claim + v.column10
-FROM (VALUES {rows:10}) AS v
+    snoozes = snoozes + v.column9, claim = claim + v.column10, fingerprint = v.column11
+FROM (VALUES {rows:11}) AS v
 WHERE asyncjobs_jobs.seq = v.column1 AND asyncjobs_jobs.claim = v.column2
   AND asyncjobs_jobs.instance = ? AND +asyncjobs_jobs.state = 'running'
 RETURNING seq, id, queue, task, attempt, claim, started_at;
@@ -287,7 +287,7 @@ INSERT OR REPLACE INTO asyncjobs_usage
 DELETE FROM asyncjobs_usage WHERE seq = ? AND claim <= ?;
 
 -- find_jobs: the rows of ids, for what is done by hand.
-SELECT id, seq, claim, queue, task, state FROM asyncjobs_jobs
+SELECT id, seq, claim, queue, task, state, fingerprint FROM asyncjobs_jobs
 WHERE id IN (SELECT value FROM json_each(?));
 
 -- cancel_waiting: ends jobs that do not run. Nor do they show a run: an earlier one is no part of it.
@@ -303,15 +303,44 @@ WHERE seq IN (SELECT value FROM json_each(?));
 SELECT seq FROM asyncjobs_jobs
 WHERE seq IN (SELECT value FROM json_each(?)) AND cancel_reason IS NOT NULL;
 
--- requeue: gives finished jobs a new life.
+-- requeue: gives finished jobs a new life, due from an instant on, one after the other.
 UPDATE asyncjobs_jobs
-SET state = 'queued', reason = 'retry', run_at = ?, finished_at = NULL, claim = claim + 1,
-    attempt = 0, crashes = 0, snoozes = 0, cancel_reason = NULL
-WHERE seq IN (SELECT value FROM json_each(?));
+SET state = 'queued', reason = 'retry', run_at = ?1 + w.key * ?2,
+    finished_at = NULL, claim = claim + 1,
+    attempt = 0, crashes = 0, snoozes = 0, cancel_reason = NULL, fingerprint = NULL
+FROM json_each(?3) AS w WHERE asyncjobs_jobs.seq = w.value;
+
+-- edit_arguments: of a job that is retried with others.
+INSERT INTO asyncjobs_payloads (seq, arguments) VALUES (?, ?)
+ON CONFLICT (seq) DO UPDATE SET arguments = excluded.arguments;
+
+-- add_failures: one more of each kind.
+INSERT INTO asyncjobs_failures (fingerprint, task, error_type, place, first_at, last_at, jobs)
+SELECT v.*, 1 FROM (VALUES {rows:6}) AS v WHERE TRUE
+ON CONFLICT (fingerprint) DO UPDATE
+SET jobs = jobs + 1, last_at = max(last_at, excluded.last_at);
+
+-- lose_failures: jobs of a kind that are retried or gone.
+UPDATE asyncjobs_failures SET jobs = jobs - ? WHERE fingerprint = ?;
+
+-- prune_failures: kinds that have had no job for long.
+DELETE FROM asyncjobs_failures WHERE last_at < ? AND jobs = 0;
+
+-- failures: kinds of failures, each with the job that failed last.
+SELECT f.fingerprint, f.task, f.error_type, f.place, f.jobs, f.first_at, f.last_at, j.id,
+       ifnull(a.error_message, '')
+FROM asyncjobs_failures AS f
+CROSS JOIN asyncjobs_jobs AS j ON j.seq = (
+  SELECT n.seq FROM asyncjobs_jobs AS n INDEXED BY asyncjobs_by_fingerprint
+  WHERE n.fingerprint = f.fingerprint ORDER BY n.finished_at DESC LIMIT 1)
+LEFT JOIN asyncjobs_attempts AS a ON a.seq = j.seq AND a.claim = (
+  SELECT max(claim) FROM asyncjobs_attempts WHERE seq = j.seq)
+WHERE f.jobs > 0 AND (?2 IS NULL OR f.fingerprint = ?2) ORDER BY f.last_at DESC LIMIT ?1;
 
 -- delete_jobs: removes rows, and names what hangs on them.
 DELETE FROM asyncjobs_jobs WHERE seq IN (SELECT value FROM json_each(?))
-RETURNING seq, claim, queue, task, state, key, tags, claim > 1 OR state <> 'completed', trigger;
+RETURNING seq, claim, queue, task, state, key, tags, claim > 1 OR state <> 'completed', trigger,
+          fingerprint;
 
 -- delete_payloads: arguments of deleted jobs.
 DELETE FROM asyncjobs_payloads WHERE seq IN (SELECT value FROM json_each(?));

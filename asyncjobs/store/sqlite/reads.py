@@ -23,7 +23,7 @@ from .transaction import STATEMENTS, from_json, to_json
 _COLUMNS = (
     *("seq", "id", "task", "queue", "state", "reason", "priority", "run_at", "created_at"),
     *("started_at", "finished_at", "instance", "claim", "attempt", "crashes", "snoozes"),
-    *("max_crashes", "key", "trigger", "tags", "cancel_reason", "expires_at"),
+    *("max_crashes", "key", "trigger", "tags", "cancel_reason", "expires_at", "fingerprint"),
 )
 _LISTED = ", ".join(f"j.{column}" for column in _COLUMNS)
 

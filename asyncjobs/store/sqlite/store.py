@@ -14,12 +14,12 @@ from typing import Any, TypeVar
 from ...clock import Clock, SystemClock, to_instant
 from ...errors import StoreUnavailable, UnfitConnection
 from ...locks import FileLock
-from ...records import Attempt, AuditEntry, Job, Outcome, Queue
+from ...records import Attempt, AuditEntry, Failure, Job, Outcome, Queue
 from ..base import Filter, Operation, Order, Page, Places, Violation
 from ..journal import JournalEnd, JournalPage, JournalQuery, LogPage, Place, log_place_of
 from ..overview import InstanceRow
 from ..schedules import Schedule
-from . import journal, overview, reads, schedules
+from . import failing, journal, overview, reads, schedules
 from .backup import back_up
 from .check import violations
 from .connection import CHECKPOINT_PAGES, Connection, connect, set_up
@@ -64,6 +64,8 @@ class SQLiteStore:
         self._data_version: int | None = None
         self._newest_schema = migrations()[-1][0]
         self.database_id = ""
+        self.expiry_written = True
+        """Whether a job that expires may have been written since somebody looked."""
 
     def now(self) -> int:
         """The store's clock, in microseconds UTC."""
@@ -154,8 +156,8 @@ class SQLiteStore:
         self, operations: Sequence[Operation], connection: sqlite3.Connection, *, careful: bool
     ) -> list[Any]:
         connection.execute("BEGIN IMMEDIATE")
+        tx = Transaction(connection, self._clock.now(), careful=careful)
         try:
-            tx = Transaction(connection, self._clock.now(), careful=careful)
             results = [WRITES[type(operation)](tx, operation) for operation in operations]
             tx.finish()
             connection.execute("COMMIT")
@@ -163,6 +165,8 @@ class SQLiteStore:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
+        finally:  # also of a COMMIT that failed: it may have happened
+            self.expiry_written = self.expiry_written or tx.expiring
         return results
 
     def _allow_checkpoints(self, connection: sqlite3.Connection, allowed: bool) -> None:
@@ -352,6 +356,14 @@ class SQLiteStore:
     async def schedule(self, name: str) -> Schedule | None:
         """One schedule."""
         return await self._reader.run(lambda connection: schedules.schedule(connection, name))
+
+    async def failures(
+        self, *, limit: int, fingerprint: str | None = None
+    ) -> builtins.list[Failure]:
+        """Kinds of failures that have failed jobs, or one of them; what failed last first."""
+        return await self._reader.run(
+            lambda connection: failing.failures(connection, limit, fingerprint)
+        )
 
     async def next_expiry(self) -> int | None:
         """When the next waiting job expires; ``None`` when none will."""

@@ -30,6 +30,8 @@ class Transaction:
         self.now = now
         self.careful = careful
         """True on the second try: look for what stands in the way, one by one."""
+        self.expiring = False
+        """Whether a job was enqueued that expires."""
         self._connection = connection
         self._counts: defaultdict[tuple[str, str, str], int] = defaultdict(int)
         self._journal: list[tuple[Event, list[int], list[Any]]] = []

@@ -28,6 +28,7 @@ from ..base import (
     Rescued,
 )
 from ..journal import ForgetFiles
+from .failing import count_failures, fingerprint, lose_failures
 from .following import Ended, follow_up
 from .notes import delete_notes, prune_journal, write_notes
 from .schedules import job_ended
@@ -126,6 +127,7 @@ def _move(
             if t.claim > ATTEMPT_ROWS_MAX:  # it rises with every run, also over retries by hand
                 tx.fetch("trim_attempts", seq, ATTEMPT_ROWS_MAX - 1)
     tx.write_rows("insert_attempts", attempts)
+    count_failures(tx, transitions)
     # Whether a job of a dead instance has callbacks, nobody here knows before looking.
     follow_up(tx, {
         t.seq: Ended(None, t.error) for t in transitions
@@ -142,7 +144,7 @@ def _move_values(t: Transition, rise: int) -> tuple[Any, ...]:
     crashed = t.reason == "crash" and t.event in (Event.FAILED, Event.RESCUED)
     snoozed = t.event is Event.SNOOZED
     return (t.seq, t.claim, state.value, t.reason, t.run_at, finished_at,
-            int(t.uncharge), int(crashed), int(snoozed), rise)  # fmt: skip
+            int(t.uncharge), int(crashed), int(snoozed), rise, fingerprint(t))  # fmt: skip
 
 
 def _why_refused(tx: Transaction, instance: str, t: Transition) -> str:
@@ -175,11 +177,15 @@ def requeue(tx: Transaction, operation: Requeue) -> list[Answer]:
     finished = [job for job in found.values() if job.state in FINISHED]
     if finished:
         seqs = _seqs(finished)
-        tx.fetch("requeue", tx.now, seqs)
+        first_at = tx.now if operation.first_at is None else operation.first_at
+        tx.fetch("requeue", first_at, operation.gap, seqs)
+        lose_failures(tx, [job.fingerprint for job in finished])
         tx.fetch("delete_results", seqs)
         tx.fetch("delete_progress", seqs)
         tx.fetch("lose_files", seqs)
         for job in finished:
+            if operation.arguments is not None:
+                tx.fetch("edit_arguments", job.seq, operation.arguments)
             tx.count_move(job.queue, job.task, job.state, State.QUEUED.value)
             tx.note(Event.REQUEUED, (job.seq, job.claim + 1))
     return _answers(
@@ -222,6 +228,7 @@ def prune(tx: Transaction, operation: Prune) -> int:
     room -= prune_journal(tx, operation, room)
     tx.fetch("prune_instances", operation.journal_before)
     tx.fetch("prune_counts")
+    tx.fetch("prune_failures", operation.journal_before)
     for _ in range(min(tx.value("free_pages") - FREE_PAGES_MAX, PAGES_A_SLICE)):
         tx.fetch("give_page_back")
     return operation.limit - room
@@ -233,9 +240,9 @@ def _delete(tx: Transaction, seqs: list[int], event: Event) -> None:
     listed = to_json(seqs).decode()
     tx.fetch("remember_gone", tx.now, listed)
     with_history = []
-    for seq, claimed, queue, task, state, key, tags, history, trigger in tx.fetch(
-        "delete_jobs", listed
-    ):
+    rows = tx.fetch("delete_jobs", listed)
+    lose_failures(tx, [row[-1] for row in rows])
+    for seq, claimed, queue, task, state, key, tags, history, trigger, _ in rows:
         tx.count(queue, task, state, -1)
         tx.note(event, (seq, claimed))
         if key:
@@ -336,6 +343,7 @@ class _Found(NamedTuple):
     queue: str
     task: str
     state: str
+    fingerprint: str | None
 
 
 def _find(tx: Transaction, ids: Sequence[str]) -> dict[str, _Found]:
