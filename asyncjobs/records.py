@@ -44,6 +44,8 @@ class NewJob(Struct, Generic[R_co], frozen=True, gc=False):
     """Microseconds after the store accepted the job: not started by then, it is cancelled."""
     expires_at: int | None = None
     """The same as an instant. Not together with ``expires``."""
+    own_retention: bool = False
+    """Whether its task says how long it stays."""
 
     def __repr__(self) -> str:
         return f"<NewJob {self.id} of task {self.task!r}>"
@@ -186,6 +188,7 @@ class Callback(Struct, frozen=True, omit_defaults=True):
     """What is kept with its own row, its own callbacks among it. As it is, for text in text in text
     would double its backslashes with every callback of a callback."""
     expires: int | None = None
+    own_retention: bool = False
 
 
 class Occurrence(Struct, frozen=True, omit_defaults=True):

@@ -29,6 +29,7 @@ from .rules.limits import (
     check_text,
     unknown_option,
 )
+from .rules.retention import Keep, check_keeps
 from .rules.retry import Retry, RetryPolicy, check_retry
 from .running.catalogue import calling_module, made
 from .running.context import current_run
@@ -67,6 +68,9 @@ class Task(Generic[P, R]):
         memory_limit: int | None = None,
         log_level: str | int = "INFO",
         expires: float | timedelta | None = None,
+        keep_completed: int | timedelta | None = None,
+        keep_failed: int | timedelta | None = None,
+        keep_cancelled: int | timedelta | None = None,
         on_complete: Task[Any, Any] | None = None,
         on_failure: Task[Any, Any] | None = None,
         **unknown: Never,
@@ -85,15 +89,17 @@ class Task(Generic[P, R]):
         self.retry: RetryPolicy = Retry() if retry is None else check_retry(retry)
         self.timeout = None if timeout is None else check_timeout(timeout)
         # A thread runs on after its time is up: a second one beside it is for the user to ask for.
-        self.retry_timeouts = (
-            self.executor != "thread"
-            if retry_timeouts is None
-            else check_flag(retry_timeouts, "retry_timeouts")
-        )
+        if retry_timeouts is None:
+            retry_timeouts = self.executor != "thread"
+        self.retry_timeouts = check_flag(retry_timeouts, "retry_timeouts")
         self.log_level = check_log_level(log_level)
+        self.keep: Mapping[str, Keep] = check_keeps(
+            completed=keep_completed, failed=keep_failed, cancelled=keep_cancelled
+        )
         self._options = first_options(
             queue=queue, priority=priority, on_crash=on_crash, max_crashes=max_crashes,
-            expires=expires, on_complete=_callback(on_complete, "on_complete"),
+            expires=expires, own_retention=bool(self.keep),
+            on_complete=_callback(on_complete, "on_complete"),
             on_failure=_callback(on_failure, "on_failure"),
         )  # fmt: skip
         self.carry: Carry = {}
@@ -243,6 +249,7 @@ class Task(Generic[P, R]):
             with_carried(options.stored, self.carry) if self.carry else options.stored,
             options.expires,
             options.expires_at,
+            options.own_retention,
         )
 
     # The runner's side
@@ -369,6 +376,9 @@ class TaskRegistrar(ResourceRegistrar, ScheduleRegistrar):
         memory_limit: int | None = None,
         log_level: str | int = "INFO",
         expires: float | timedelta | None = None,
+        keep_completed: int | timedelta | None = None,
+        keep_failed: int | timedelta | None = None,
+        keep_cancelled: int | timedelta | None = None,
         on_complete: Task[Any, Any] | None = None,
         on_failure: Task[Any, Any] | None = None,
     ) -> _Decorator: ...
@@ -394,6 +404,8 @@ class TaskRegistrar(ResourceRegistrar, ScheduleRegistrar):
             log_level: what its jobs log from this level on is kept with them.
             expires: seconds or timedelta from enqueue on: a job that is not started by then is
                 cancelled, and its handle raises ``JobExpired``. By default never.
+            keep_completed, keep_failed, keep_cancelled: how many finished jobs stay (an int: the
+                newest) or how long (a timedelta). By default as long as the runner says.
             on_complete: a task whose job is enqueued in the commit that completes a job of this
                 one; it gets the ``JobOutcome`` as its only argument.
             on_failure: the same when a job has failed or was cancelled.
@@ -463,4 +475,5 @@ def _callback(task: object, option: str) -> Callback | None:
         max_crashes=own.max_crashes,
         options=msgspec.Raw((own.stored or "null").encode()),
         expires=own.expires,
+        own_retention=own.own_retention,
     )

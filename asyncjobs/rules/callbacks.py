@@ -93,4 +93,5 @@ def follow(
         trigger=f"job:{outcome.job_id}",
         options=options,
         expires=callback.expires,
+        own_retention=callback.own_retention,
     )

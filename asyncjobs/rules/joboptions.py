@@ -39,6 +39,7 @@ class JobOptions(Struct, frozen=True, kw_only=True):
     meta: str | None = None
     expires: int | None = None
     expires_at: int | None = None
+    own_retention: bool = False
     on_complete: Callback | None = None
     on_failure: Callback | None = None
     stored: str | None = None
@@ -80,6 +81,7 @@ def first_options(
     on_crash: str,
     max_crashes: int | None,
     expires: float | timedelta | None,
+    own_retention: bool,
     on_complete: Callback | None,
     on_failure: Callback | None,
 ) -> JobOptions:
@@ -93,6 +95,7 @@ def first_options(
         priority=check_priority(priority),
         max_crashes=check_crashes(on_crash, max_crashes),
         expires=None if expires is None else check_expires(expires),
+        own_retention=own_retention,
         on_complete=on_complete,
         on_failure=on_failure,
         stored=stored_options(on_complete=on_complete, on_failure=on_failure),
@@ -146,6 +149,7 @@ def next_options(
         meta=None if meta is None else check_meta(meta),
         expires=expires_in,
         expires_at=expires_at,
+        own_retention=own.own_retention,
         on_complete=on_complete,
         on_failure=on_failure,
         stored=stored_options(

@@ -20,6 +20,7 @@ from ..rules.carrying import Carry
 from ..rules.codec import TaskCodec, decode_plain
 from ..rules.joboptions import read_options
 from ..rules.limits import AMOUNT_MAX
+from ..rules.retention import Keep
 from ..rules.retry import RetryPolicy
 from .joblog import JobLogger
 from .notes import Notes, check_progress
@@ -45,6 +46,8 @@ class RunnableTask(Protocol):
     memory_limit: int | None
     log_level: int
     carry: Carry
+    keep: Mapping[str, Keep]
+    """How its finished jobs are kept, by state, where the runner does not say."""
 
     def start(self, runner: Any) -> None:
         """Its jobs may be enqueued through ``runner`` from now on."""

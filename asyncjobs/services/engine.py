@@ -41,7 +41,7 @@ from .expirer import Expirer
 from .feed import Feed
 from .instance import Instance, Neighbours, make_folder, new_instance_id
 from .joiner import Joiner
-from .pruner import Pruner
+from .pruner import PRUNE_SECONDS, RETAIN_SECONDS, Pruner
 from .rescuer import Rescuer
 from .resolver import Resolver
 from .scheduler import Scheduler
@@ -54,7 +54,6 @@ if TYPE_CHECKING:
     from ..running.executors.process.errands import Errand
 
 TICK_SECONDS = 1.0
-PRUNE_SECONDS = 60.0
 CLOSE_SECONDS = 0.5
 """How long a stopping runner tries to write its last outcomes past a database that fails."""
 
@@ -231,20 +230,18 @@ class Engine:
         self.dispatcher.draining = True  # until the dead are buried
         ended_elsewhere = self.dispatcher.ended_elsewhere
         self._expirer = Expirer(self.store, self.commit, self.settings.clock, ended_elsewhere)
-        rescuer = Rescuer(
+        self._rescuer = Rescuer(
             own=lambda: self.dispatcher.instance,
             neighbours=self._neighbours,
             store=self.store,
             commit=self.commit,
             on_rescued=ended_elsewhere,
         )
-        self._rescuer = rescuer
         self.pruner = Pruner(
             keep_seconds=self.settings.keep_seconds,
             keep_journal_seconds=self.settings.keep_journal_seconds,
-            clock=self.settings.clock,
-            commit=self.commit,
-        )
+            clock=self.settings.clock, store=self.store, commit=self.commit, tasks=self._tasks,
+        )  # fmt: skip
         if not self.client:
             await self.workers.open()  # before anything says that this instance has lived
         async with anyio.create_task_group() as group:
@@ -252,11 +249,12 @@ class Engine:
             await self.commit.execute(self._join())
             if not self.client:
                 self._logs.enter_context(logbook())
-                await rescuer.rescue_at_start()
+                await self._rescuer.rescue_at_start()
                 await self.scheduler.start(self.dispatcher.instance, self._others())
                 self.dispatcher.draining = False
                 self.dispatcher.wake()
                 group.start_soon(repeat, self.pruner.prune, PRUNE_SECONDS)
+                group.start_soon(repeat, self.pruner.prune_retained, RETAIN_SECONDS)
                 group.start_soon(self.sweeper.run)
             self._steps = StepWatch(self.settings.clock)
             group.start_soon(self._renew_when_lost, name="asyncjobs-renew")

@@ -29,6 +29,7 @@ from .expiry import Expire, Expiring
 from .failures import Failing
 from .journal import Acknowledge, Annotate, ForgetFiles, Watched
 from .overview import Overviewed
+from .retention import PruneRetained, Retain, Retaining
 from .schedules import Scheduling, Timed
 
 LONG_AGO = -(2**63)
@@ -253,6 +254,8 @@ class Prune(Struct, frozen=True):
     limit: int
     passing_before: int = LONG_AGO
     """Events of runs that go on, such as progress, go when they are older than this."""
+    since: tuple[int, int] = (LONG_AGO, LONG_AGO)
+    """Jobs from before this place (end, seq) are not looked at: rules of their tasks keep them."""
 
 
 Operation = (
@@ -275,6 +278,8 @@ Operation = (
     | Prune
     | Scheduling
     | Expire
+    | Retain
+    | PruneRetained
 )
 
 
@@ -353,7 +358,7 @@ class Violation(NamedTuple):
     """The first few places where it does not."""
 
 
-class Store(Watched, Timed, Overviewed, Expiring, Failing, Protocol):
+class Store(Watched, Timed, Overviewed, Expiring, Failing, Retaining, Protocol):
     """What an engine does for the floors above."""
 
     async def open(self) -> None:

@@ -489,7 +489,10 @@ async def test_pruned_progress_makes_no_cursor_too_old(runner: Runner, clock: Ma
     clock.advance(3_600)
     engine = runner.engine()
     keep = dict.fromkeys(("completed", "failed", "cancelled"), 1e6)
-    pruner = Pruner(keep_seconds=keep, keep_journal_seconds=1e6, clock=clock, commit=engine.commit)
+    pruner = Pruner(
+        keep_seconds=keep, keep_journal_seconds=1e6, clock=clock, store=engine.store,
+        commit=engine.commit, tasks={},
+    )  # fmt: skip
     await pruner.prune()
     assert kinds_of(await take(runner.events(heard[1].cursor), 1)) == ["completed"]
     assert kinds_of(await take(runner.events(heard[2].cursor), 1)) == ["completed"]

@@ -153,7 +153,9 @@ async def test_pruner_works_off_everything_in_one_go(
         keep_seconds={"completed": 7 * DAY},
         keep_journal_seconds=7 * DAY,
         clock=clock,
+        store=file_store,
         commit=commit,
+        tasks={},
     )
     await pruner.prune()
     commit.close()

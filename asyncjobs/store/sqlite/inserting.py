@@ -10,8 +10,9 @@ from ...states import Event, State
 from ..base import Insert
 from .transaction import STATEMENTS, Transaction, from_json, to_json
 
-_Kind = tuple[str, str, int, int, str, str | None]
-"""Task, queue, priority, max_crashes, trigger, options: what many jobs of a flush share."""
+_Kind = tuple[str, str, int, int, str, str | None, bool]
+"""Task, queue, priority, max_crashes, trigger, options, own_retention: what many jobs of
+a flush share."""
 
 
 def insert(tx: Transaction, operation: Insert) -> list[Accepted | None]:
@@ -85,7 +86,8 @@ def insert_rows(
         if run_at is None:
             run_at = now if job.delay is None else now + job.delay
         tags_json = to_json(job.tags).decode() if job.tags else None
-        kind = (job.task, job.queue, job.priority, job.max_crashes, job.trigger, job.options)
+        kind = (job.task, job.queue, job.priority, job.max_crashes, job.trigger, job.options,
+                job.own_retention)  # fmt: skip
         rows = alike.get(kind)
         if rows is None:
             alike[kind] = rows = []

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .. import base, expiry, journal
+from .. import base, expiry, journal, retention
 from .. import schedules as scheduling
-from . import by_hand, claiming, expiring, inserting, notes, schedules, starting, writes
+from . import (
+    by_hand, claiming, expiring, inserting, notes, retaining, schedules, starting, writes,
+)
 from .transaction import Transaction
 
 WRITES: dict[type, Callable[[Transaction, Any], Any]] = {
@@ -37,4 +39,6 @@ WRITES: dict[type, Callable[[Transaction, Any], Any]] = {
     scheduling.RunNow: schedules.run_now,
     scheduling.Remove: schedules.remove,
     expiry.Expire: expiring.expire,
+    retention.Retain: retaining.retain,
+    retention.PruneRetained: retaining.prune_retained,
 }

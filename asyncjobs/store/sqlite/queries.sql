@@ -20,9 +20,9 @@ WHERE queue = '' AND task = '' AND state = 'accepted' RETURNING jobs;
 -- bound once. Queued ones, or running ones that start at once, since nothing else is due.
 INSERT OR ROLLBACK INTO asyncjobs_jobs
   (seq, id, run_at, created_at, key, tags, expires_at,
-   task, queue, priority, max_crashes, trigger, options,
+   task, queue, priority, max_crashes, trigger, options, own_retention,
    state, instance, claim, attempt, started_at)
-VALUES {rows:7+11};
+VALUES {rows:7+12};
 
 -- insert_payloads: arguments and meta of those that have any.
 INSERT OR ROLLBACK INTO asyncjobs_payloads (seq, arguments, meta) VALUES {rows:3};
@@ -373,9 +373,39 @@ DELETE FROM asyncjobs_keys WHERE key = ? AND task = ? AND seq = ?;
 -- delete_tag: one tag of a deleted job.
 DELETE FROM asyncjobs_tags WHERE tag = ? AND seq = ?;
 
--- prunable: finished jobs past their time, oldest end first.
-SELECT seq FROM asyncjobs_jobs INDEXED BY asyncjobs_finished
-WHERE state = ? AND finished_at IS NOT NULL AND finished_at < ? ORDER BY finished_at LIMIT ?;
+-- prunable: finished jobs past their time, oldest end first, but for those that a rule of their task
+-- speaks of; the inner limit bounds how many of those are passed over.
+SELECT seq FROM (
+  SELECT seq, own_retention, task FROM asyncjobs_jobs INDEXED BY asyncjobs_finished
+  WHERE state = ?1 AND finished_at IS NOT NULL AND (finished_at, seq) >= (?2, ?3) AND finished_at < ?4
+  ORDER BY finished_at, seq LIMIT 10 * ?5
+) WHERE own_retention = 0 OR task NOT IN (SELECT task FROM asyncjobs_retention WHERE state = ?1)
+LIMIT ?5;
+
+-- first_prunable: where the first of these stands.
+SELECT finished_at, seq FROM asyncjobs_jobs INDEXED BY asyncjobs_finished
+WHERE state = ?1 AND finished_at IS NOT NULL AND (finished_at, seq) >= (?2, ?3) AND finished_at < ?4
+  AND (own_retention = 0 OR task NOT IN (SELECT task FROM asyncjobs_retention WHERE state = ?1))
+ORDER BY finished_at, seq LIMIT 1;
+
+-- drop_rules: what tasks said of how long their jobs stay.
+DELETE FROM asyncjobs_retention WHERE task IN (SELECT value FROM json_each(?));
+
+-- add_rules: what they say now.
+INSERT OR REPLACE INTO asyncjobs_retention (task, state, newest, age) VALUES {rows:4};
+
+-- rules: what all tasks say.
+SELECT task, state, newest, age FROM asyncjobs_retention;
+
+-- edge_of: the first finished job of a task and state behind the newest so many.
+SELECT finished_at, seq FROM asyncjobs_jobs INDEXED BY asyncjobs_retained
+WHERE own_retention = 1 AND finished_at IS NOT NULL AND task = ? AND state = ?
+ORDER BY finished_at DESC, seq DESC LIMIT 1 OFFSET ?;
+
+-- prunable_retained: the oldest of them up to a place.
+SELECT seq FROM asyncjobs_jobs INDEXED BY asyncjobs_retained
+WHERE own_retention = 1 AND finished_at IS NOT NULL AND task = ? AND state = ?
+  AND (finished_at, seq) <= (?, ?) ORDER BY finished_at, seq LIMIT ?;
 
 -- prune_journal: events past their time, oldest first. The last row stays, or its position would be
 -- given out again. Looks at the oldest rows alone, since there is no index on the time and a search

@@ -18,8 +18,9 @@ from ...records import Attempt, AuditEntry, Failure, Job, Outcome, Queue
 from ..base import Filter, Operation, Order, Page, Places, Violation
 from ..journal import JournalEnd, JournalPage, JournalQuery, LogPage, Place, log_place_of
 from ..overview import InstanceRow
+from ..retention import Rule
 from ..schedules import Schedule
-from . import failing, journal, overview, reads, schedules
+from . import failing, journal, overview, reads, retaining, schedules
 from .backup import back_up
 from .check import violations
 from .connection import CHECKPOINT_PAGES, Connection, connect, set_up
@@ -363,6 +364,22 @@ class SQLiteStore:
         """Kinds of failures that have failed jobs, or one of them; what failed last first."""
         return await self._reader.run(
             lambda connection: failing.failures(connection, limit, fingerprint)
+        )
+
+    async def retention(self) -> builtins.list[Rule]:
+        """Every rule of a task on how long its jobs stay."""
+        return await self._reader.run(retaining.rules)
+
+    async def edge_of(self, rule: Rule) -> tuple[int, int] | None:
+        """Where those begin that the newest leave behind; ``None`` when there are none."""
+        return await self._reader.run(lambda connection: retaining.edge_of(connection, rule))
+
+    async def first_prunable(
+        self, state: str, *, since: tuple[int, int], before: int
+    ) -> tuple[int, int] | None:
+        """The first place (end, seq), from one on, of a job that no rule of its task keeps."""
+        return await self._reader.run(
+            lambda connection: retaining.first_prunable(connection, state, since, before)
         )
 
     async def next_expiry(self) -> int | None:

@@ -196,7 +196,7 @@ def requeue(tx: Transaction, operation: Requeue) -> list[Answer]:
 def delete(tx: Transaction, operation: Delete) -> list[Answer]:
     """Delete what does not run."""
     found = _find(tx, operation.ids)
-    _delete(tx, [j.seq for j in found.values() if j.state != State.RUNNING], Event.DELETED)
+    delete_rows(tx, [j.seq for j in found.values() if j.state != State.RUNNING], Event.DELETED)
     return _answers(
         operation.ids, found, lambda state: "running" if state is State.RUNNING else "deleted"
     )
@@ -220,8 +220,8 @@ def prune(tx: Transaction, operation: Prune) -> int:
     """Delete what is past its time; stops at the limit."""
     room = operation.limit
     for state, before in operation.before.items():
-        seqs = [seq for (seq,) in tx.fetch("prunable", state, before, room)]
-        _delete(tx, seqs, Event.PRUNED)
+        seqs = [seq for (seq,) in tx.fetch("prunable", state, *operation.since, before, room)]
+        delete_rows(tx, seqs, Event.PRUNED)
         room -= len(seqs)
         if room <= 0:
             return operation.limit
@@ -234,7 +234,8 @@ def prune(tx: Transaction, operation: Prune) -> int:
     return operation.limit - room
 
 
-def _delete(tx: Transaction, seqs: list[int], event: Event) -> None:
+def delete_rows(tx: Transaction, seqs: list[int], event: Event) -> None:
+    """Delete jobs with all that hangs on them."""
     if not seqs:
         return
     listed = to_json(seqs).decode()

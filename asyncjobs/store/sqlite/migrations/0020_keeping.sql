@@ -23,3 +23,17 @@ CREATE TABLE asyncjobs_failures (
   last_at     INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX asyncjobs_failures_last ON asyncjobs_failures (last_at);
+
+-- Jobs of tasks that say themselves how long they stay, in the order in which they go. All others
+-- are not in the index.
+ALTER TABLE asyncjobs_jobs ADD COLUMN own_retention INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX asyncjobs_retained ON asyncjobs_jobs (task, state, finished_at)
+WHERE own_retention = 1 AND finished_at IS NOT NULL;
+-- What the tasks say, for processes that do not have them: the newest so many, or up to an age.
+CREATE TABLE asyncjobs_retention (
+  task   TEXT NOT NULL,
+  state  TEXT NOT NULL,
+  newest INTEGER,
+  age    INTEGER,
+  PRIMARY KEY (task, state)
+) WITHOUT ROWID;
