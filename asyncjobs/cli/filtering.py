@@ -17,6 +17,7 @@ TEXTS = {
     "tag": "with this tag",
     "key": "with this idempotency key",
     "trigger": "triggered by this, such as api or job:ID",
+    "fingerprint": "in this group of failures",
     "error": "with this text in the type or message of the last error",
 }
 TIMES = ("created", "started", "finished", "run")

@@ -69,6 +69,8 @@ def _fields(job: Job) -> dict[str, str]:
         "attempt": counted,
         "progress": "" if progress is None else said(progress.done, progress.total, progress.note),
         "cancelled": job.cancel_reason or "",
+        "expires": when(job.expires_at),
+        "failure": job.fingerprint or "",
         "key": job.key or "",
         "trigger": job.trigger,
         "tags": ", ".join(job.tags),

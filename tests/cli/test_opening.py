@@ -28,6 +28,7 @@ COMMANDS = [
     ["show", "0"],
     ["tail", "--no-follow"],
     ["tail", "0"],
+    ["failures"],
     ["retry", "0"],
     ["cancel", "--state", "queued", "--yes"],
 ]
