@@ -56,7 +56,6 @@ if TYPE_CHECKING:
     from .records import AuditEntry as AuditEntry
     from .records import BulkResult as BulkResult
     from .records import Count as Count
-    from .records import Failure as Failure
     from .records import InstanceInfo as InstanceInfo
     from .records import Job as Job
     from .records import JobOutcome as JobOutcome
@@ -77,6 +76,7 @@ if TYPE_CHECKING:
     from .running.context import current_job as current_job
     from .running.resources import Resource as Resource
     from .states import State as State
+    from .store.failures import Failure as Failure
     from .store.journal import Event as Event
     from .store.journal import LogLine as LogLine
     from .store.journal import LogPage as LogPage
@@ -104,7 +104,7 @@ _HOMES = {
     "clock": "Clock",
     "filters": "JobFilter",
     "handle": "JobHandle",
-    "records": "Attempt AuditEntry BulkResult Count Failure InstanceInfo Job JobOutcome NewJob "
+    "records": "Attempt AuditEntry BulkResult Count InstanceInfo Job JobOutcome NewJob "
     "Progress Queue WorkerInfo",
     "registry": "Registry",
     "rules.files": "File StoredFile",
@@ -114,6 +114,7 @@ _HOMES = {
     "running.context": "JobContext JobStopped current_job",
     "running.resources": "Resource",
     "states": "State",
+    "store.failures": "Failure",
     "store.journal": "Event LogLine LogPage",
     "store.schedules": "Schedule ScheduledRun",
     "subscribing": "Subscriber",

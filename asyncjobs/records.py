@@ -106,7 +106,7 @@ class ErrorRecord(Struct, frozen=True, gc=False):
     message: str
     traceback: str = ""
     place: str = ""
-    """Where in the user's own code it came from, as ``module:function:line``, when it is new."""
+    """Where in the user's own code it came from, as ``module:function:line``."""
 
     @property
     def summary(self) -> str:
@@ -448,26 +448,6 @@ class AuditEntry(Struct, frozen=True, kw_only=True):
     def skipped(self) -> int:
         """Jobs whose state did not allow it, or that no longer passed the filter."""
         return self.matched - self.changed
-
-
-class Failure(Struct, frozen=True, kw_only=True):
-    """Jobs that failed alike and are failed still, as ``registry.failures`` shows them."""
-
-    fingerprint: str
-    """Of task, type of exception, and place."""
-    task: str
-    error_type: str
-    place: str
-    """``module:function:line`` in the innermost frame of the user's own code; empty for timeouts
-    and crashes."""
-    jobs: int
-    first_at: datetime
-    """When a job failed so for the first time; those that were retried or deleted count as well."""
-    last_at: datetime
-    job_id: str
-    """The one of them that failed last."""
-    message: str
-    """Its error's."""
 
 
 class BulkResult(Struct, frozen=True, kw_only=True):

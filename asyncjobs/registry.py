@@ -27,7 +27,6 @@ from .records import (
     AuditEntry,
     BulkResult,
     Count,
-    Failure,
     InstanceInfo,
     Job,
     Queue,
@@ -55,6 +54,7 @@ from .store.base import (
     Requeue,
     Violation,
 )
+from .store.failures import Failure
 from .store.journal import LogPage
 from .store.schedules import Schedule
 

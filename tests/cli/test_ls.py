@@ -209,7 +209,7 @@ async def test_json_has_the_fields_of_a_job(desk: Desk, shell: Shell) -> None:
     assert job["state"] == job["status"] == "failed"
     assert job["arguments"] == {"left": 1, "right": 2}
     assert job["created_at"] == "2026-01-01T00:00:00Z"
-    assert job["error"] == {"type": "ValueError", "message": "no", "traceback": ""}
+    assert job["error"] == {"type": "ValueError", "message": "no", "traceback": "", "place": ""}
 
 
 async def test_long_errors_are_cut_in_the_table(desk: Desk, shell: Shell) -> None:

@@ -53,6 +53,7 @@ finished  2026-01-01 00:01:02
 took      1 min 1 s
 attempt   2, 0 of 3 crashes, 0 snoozes
 progress  2 of 4: half
+failure   215c07e5101831a0
 key       k-1
 trigger   api
 tags      a, b

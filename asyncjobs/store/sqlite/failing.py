@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import Iterable
 
 from ...clock import to_datetime
-from ...records import Failure, Transition
+from ...records import Transition
 from ...rules.fingerprint import fingerprint_of
 from ...states import Event
+from ..failures import Failure
 from .transaction import STATEMENTS, Transaction
 
 

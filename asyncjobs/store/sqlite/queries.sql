@@ -271,8 +271,8 @@ WHERE seq = (SELECT seq FROM asyncjobs_jobs WHERE id = ?);
 -- insert_attempts: the history of runs that failed or crashed.
 INSERT OR ROLLBACK INTO asyncjobs_attempts
   (seq, claim, attempt, event, reason, instance, started_at, finished_at,
-   error_type, error_message, traceback)
-VALUES {rows:11};
+   error_type, error_message, traceback, place)
+VALUES {rows:12};
 
 -- trim_attempts: keeps the newest rows of one job's history.
 DELETE FROM asyncjobs_attempts WHERE seq = ?1 AND claim <= (
@@ -472,7 +472,7 @@ INSERT OR ROLLBACK INTO asyncjobs_journal (at, kind, jobs, detail) VALUES {rows:
 -- outcomes: how jobs ended, for handles that were not there when it happened.
 SELECT j.id, j.task, j.state,
        iif(j.state = 'cancelled', ifnull(nullif(j.cancel_reason, ''), j.reason), j.reason), r.result,
-       a.error_type, a.error_message, a.traceback
+       a.error_type, a.error_message, a.traceback, a.place
 FROM asyncjobs_jobs AS j
 LEFT JOIN asyncjobs_results AS r ON r.seq = j.seq
 LEFT JOIN asyncjobs_attempts AS a ON j.state = 'failed' AND a.seq = j.seq AND a.claim = (
@@ -481,7 +481,7 @@ WHERE j.id IN (SELECT value FROM json_each(?));
 
 -- get: one job, whole.
 SELECT {columns}, ifnull(p.arguments, '{}'), p.meta, r.result,
-       a.error_type, a.error_message, a.traceback, g.done, g.total, g.note, g.at
+       a.error_type, a.error_message, a.traceback, a.place, g.done, g.total, g.note, g.at
 FROM asyncjobs_jobs AS j
 LEFT JOIN asyncjobs_progress AS g ON g.seq = j.seq
 LEFT JOIN asyncjobs_payloads AS p ON p.seq = j.seq
@@ -494,7 +494,7 @@ WHERE j.id = ?;
 SELECT {columns}, NULL, NULL,
        (SELECT r.result FROM asyncjobs_files AS f JOIN asyncjobs_results AS r ON r.seq = f.seq
         WHERE f.seq = j.seq AND f.gone = 0),
-       a.error_type, a.error_message, '', g.done, g.total, g.note, g.at
+       a.error_type, a.error_message, '', a.place, g.done, g.total, g.note, g.at
 FROM asyncjobs_jobs AS j
 LEFT JOIN asyncjobs_progress AS g ON g.seq = j.seq
 LEFT JOIN asyncjobs_attempts AS a ON a.seq = j.seq AND a.claim = (
@@ -504,7 +504,7 @@ WHERE j.id = ?;
 -- list: jobs for a listing. Long arguments, results and tracebacks stay where they are.
 SELECT {columns},
        CASE WHEN length(p.arguments) > 8192 THEN NULL ELSE ifnull(p.arguments, '{}') END,
-       p.meta, NULL, a.error_type, a.error_message, '', g.done, g.total, g.note, g.at
+       p.meta, NULL, a.error_type, a.error_message, '', a.place, g.done, g.total, g.note, g.at
 FROM json_each(?) AS w
 CROSS JOIN asyncjobs_jobs AS j ON j.seq = w.value
 LEFT JOIN asyncjobs_progress AS g ON g.seq = j.seq
@@ -591,7 +591,7 @@ WHERE j.id = ? AND j.started_at IS NOT NULL AND j.state IN ('running', 'complete
 -- attempts: a job's recorded history, oldest first.
 SELECT a.attempt, a.claim, a.event, a.reason, a.instance, a.started_at, a.finished_at,
        u.cpu_seconds, u.peak_rss, ifnull(u.output, ''), ifnull(u.loop_blocks, 0),
-       a.error_type, a.error_message, a.traceback
+       a.error_type, a.error_message, a.traceback, a.place
 FROM asyncjobs_attempts AS a JOIN asyncjobs_jobs AS j ON j.seq = a.seq
 LEFT JOIN asyncjobs_usage AS u ON u.seq = a.seq AND u.claim = a.claim
 WHERE j.id = ? ORDER BY a.claim;

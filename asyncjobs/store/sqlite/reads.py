@@ -130,7 +130,9 @@ def _progress(done: Any, total: Any, note: str | None, at: int | None) -> Progre
 
 def _job(row: Sequence[Any], now: int) -> Job:
     columns: dict[str, Any] = dict(zip(_COLUMNS, row, strict=False))
-    arguments, meta, result, error_type, error_message, traceback, *progress = row[len(_COLUMNS) :]
+    arguments, meta, result, error_type, error_message, traceback, place, *progress = row[
+        len(_COLUMNS) :
+    ]
     state = State(columns["state"])
     status = derived_state(state, attempt=columns["attempt"], run_at=columns["run_at"], now=now)
     columns.update(
@@ -145,7 +147,7 @@ def _job(row: Sequence[Any], now: int) -> Job:
         arguments=None if arguments is None else from_json(arguments),
         meta=from_json(meta) if meta else {},
         result=None if result is None else from_json(result),
-        error=ErrorRecord(error_type, error_message, traceback) if error_type else None,
+        error=ErrorRecord(error_type, error_message, traceback, place) if error_type else None,
         progress=_progress(*progress),
     )
     return Job(**columns)

@@ -9,6 +9,7 @@ WHERE expires_at IS NOT NULL AND claim = 0 AND finished_at IS NULL;
 -- Failed jobs that failed alike, by task, type of exception and place in the user's code. Jobs that
 -- failed before this migration have no fingerprint.
 ALTER TABLE asyncjobs_jobs ADD COLUMN fingerprint TEXT;
+ALTER TABLE asyncjobs_attempts ADD COLUMN place TEXT NOT NULL DEFAULT '';
 CREATE INDEX asyncjobs_by_fingerprint
   ON asyncjobs_jobs (fingerprint, finished_at) WHERE fingerprint IS NOT NULL;
 -- How many of each kind there are; a row without jobs stays for as long as the journal, so that a
