@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 import builtins
-import contextlib
 import os
-from collections.abc import AsyncIterator, Mapping
-from typing import TYPE_CHECKING, Any, Unpack, get_args
+from collections.abc import AsyncIterator
+from typing import Unpack, get_args
 
-from msgspec import json
-
-from .clock import new_id, to_datetime
-from .editing import as_edit, check_rate, edit_arguments
-from .errors import IllegalMove, InvalidOption, UnknownJob
+from .changes import Changes, check_id, unknown_job
+from .clock import to_datetime
+from .errors import InvalidOption
 from .filters import (
     COUNT_MAX,
     JobFilter,
-    applicable,
-    as_json,
-    check_fingerprint,
     is_counted,
     to_filter,
 )
 from .records import (
     Attempt,
     AuditEntry,
-    BulkResult,
     Count,
     InstanceInfo,
     Job,
@@ -34,7 +27,6 @@ from .records import (
     optional_datetime,
 )
 from .rules.limits import (
-    KEY_MAX,
     PAGE_MAX,
     check_choice,
     check_flag,
@@ -42,48 +34,27 @@ from .rules.limits import (
     check_text,
 )
 from .scheduling import unknown_schedule
-from .services.by_hand import change_all, change_by_hand
 from .store.base import (
-    AuditNote,
-    ByHand,
-    Cancel,
-    Change,
-    Delete,
     Order,
     Page,
-    Requeue,
     Violation,
 )
 from .store.failures import Failure
 from .store.journal import LogPage
 from .store.schedules import Schedule
 
-if TYPE_CHECKING:
-    from .runner import Runner
-
 _ORDERS = get_args(Order)
 
 
-class Registry:
-    """``runner.registry``: the query API. Reads see what was committed when they began."""
+class Registry(Changes):
+    """``runner.registry``: the query API, and changes by hand.
 
-    def __init__(self, runner: Runner) -> None:
-        self._runner = runner
-
-    async def get(self, job_id: str) -> Job:
-        """One job, with arguments, result and last error.
-
-        Raises:
-            UnknownJob: there is no such row.
-        """
-        job = await self.find(job_id)
-        if job is None:
-            raise unknown_job(job_id)
-        return job
+    Reads see what was committed when they began.
+    """
 
     async def find(self, job_id: str) -> Job | None:
         """One job, or ``None``."""
-        return await self._runner.engine().store.get(_check_id(job_id))
+        return await self._runner.engine().store.get(check_id(job_id))
 
     async def list(
         self,
@@ -224,7 +195,7 @@ class Registry:
         Raises:
             UnknownJob: there is no such row.
         """
-        runs = await self._runner.engine().store.attempts(_check_id(job_id))
+        runs = await self._runner.engine().store.attempts(check_id(job_id))
         if not runs and await self.find(job_id) is None:
             raise unknown_job(job_id)
         return runs
@@ -273,7 +244,7 @@ class Registry:
             InvalidOption: ``after`` is not the cursor of a page.
         """
         check_integer(limit, "limit", least=1, most=PAGE_MAX)
-        page = await self._runner.engine().store.logs(_check_id(job_id), after=after, limit=limit)
+        page = await self._runner.engine().store.logs(check_id(job_id), after=after, limit=limit)
         if not page.lines and await self.find(job_id) is None:
             raise unknown_job(job_id)
         return page
@@ -284,20 +255,6 @@ class Registry:
         Reads the whole database once, about a second for 100,000 jobs.
         """
         return await self._runner.engine().store.check()
-
-    async def cancel(self, job_id: str, reason: str = "", *, actor: str | None = None) -> str:
-        """Cancel a job: ``cancelled``, ``requested`` (it runs) or ``finished`` (too late).
-
-        Args:
-            reason: stands on the job, and in the error that its awaiters get; without one
-                ``user``.
-            actor: who asks, for the audit.
-
-        Raises:
-            UnknownJob: there is no such row.
-        """
-        change = Cancel([_check_id(job_id)], _check_reason(reason))
-        return await self._change_one(job_id, change, actor)
 
     async def failures(self, *, limit: int = 100) -> builtins.list[Failure]:
         """Failed jobs, grouped by what they failed of: what failed last first.
@@ -310,194 +267,3 @@ class Registry:
         """
         check_integer(limit, "limit", least=1, most=PAGE_MAX)
         return await self._runner.engine().store.failures(limit=limit)
-
-    async def retry_one(self, fingerprint: str, *, actor: str | None = None) -> str:
-        """Run one of the jobs again that failed alike, the last one: to see before all the others.
-
-        Returns its id.
-
-        Raises:
-            UnknownJob: no failed job has this fingerprint.
-            InvalidOption: it is no fingerprint.
-        """
-        kind = check_fingerprint(fingerprint)
-        while True:
-            groups = await self._runner.engine().store.failures(limit=1, fingerprint=kind)
-            if not groups:
-                raise UnknownJob(
-                    f"no failed job has fingerprint {kind}: all were retried, deleted or pruned, "
-                    "or there was none"
-                )
-            (group,) = groups
-            # Somebody may have retried or deleted it just now: then it is another one's turn.
-            with contextlib.suppress(IllegalMove, UnknownJob):
-                await self.retry(group.job_id, actor=actor)
-                return group.job_id
-
-    async def retry(
-        self,
-        job_id: str,
-        *,
-        arguments: Mapping[str, Any] | None = None,
-        actor: str | None = None,
-    ) -> None:
-        """Run a finished job again, from its first attempt; its history stays.
-
-        Args:
-            arguments: other values for some of its arguments, by name; checked as at enqueue.
-                Their names are noted in the audit, their values are not. A ``key`` stays with the
-                job, and belongs to the new arguments from then on.
-            actor: who asks, for the audit.
-
-        Raises:
-            IllegalMove: it is not finished.
-            UnknownJob: there is no such row.
-            InvalidArguments: the arguments do not fit its task.
-            UnknownTask: its task does not belong to this runner, which cannot check them.
-        """
-        change, note = Requeue([_check_id(job_id)]), self._note_of(job_id, actor)
-        if arguments is not None:
-            edited = edit_arguments(await self.get(job_id), arguments, self._runner.tasks)
-            change = Requeue([job_id], edited)
-            note = self._note(actor, as_edit(job_id, arguments))
-        answer = await self._make_one(job_id, change, note)
-        if answer != "requeued":
-            raise IllegalMove(f"job {job_id} is {answer}; only finished jobs can be retried")
-
-    async def delete(self, job_id: str, *, actor: str | None = None) -> None:
-        """Delete a job with all that hangs on it.
-
-        Raises:
-            IllegalMove: it is running; cancel it first.
-            UnknownJob: there is no such row.
-        """
-        answer = await self._change_one(job_id, Delete([_check_id(job_id)]), actor)
-        if answer == "running":
-            raise IllegalMove(f"job {job_id} is running; cancel it and wait for its end")
-
-    async def _change_one(self, job_id: str, change: Change, actor: str | None) -> str:
-        return await self._make_one(job_id, change, self._note_of(job_id, actor))
-
-    async def _make_one(self, job_id: str, change: Change, note: AuditNote | None) -> str:
-        result = await change_by_hand(self._runner.engine(), ByHand(change, note))
-        (answer,) = result.answers
-        if answer.outcome == "missing":
-            raise unknown_job(job_id)
-        return answer.outcome
-
-    async def cancel_all(
-        self,
-        reason: str = "",
-        *,
-        dry_run: bool = True,
-        actor: str | None = None,
-        scan: bool = False,
-        **filters: Unpack[JobFilter],
-    ) -> BulkResult:
-        """Cancel every unfinished job that passes; those that run are asked to stop.
-
-        The rest is as in :meth:`retry_all`, but without a filter it only counts.
-
-        Raises:
-            InvalidOption: also for ``dry_run=False`` without a filter.
-        """
-        change = Cancel((), _check_reason(reason))
-        return await self._change_all(change, filters, dry_run=dry_run, actor=actor, scan=scan)
-
-    async def retry_all(
-        self,
-        *,
-        dry_run: bool = True,
-        rate: float | None = None,
-        actor: str | None = None,
-        scan: bool = False,
-        **filters: Unpack[JobFilter],
-    ) -> BulkResult:
-        """Run every job again that passes: the failed ones, or with ``state`` other finished ones.
-
-        Only counts them, unless ``dry_run=False``.
-
-        Done in slices, each a transaction, of 10 to 200 jobs: as many as take about 10 ms before
-        the commit, so that others get their turn. Each job is looked at again in its own: what no
-        longer passes is skipped. Jobs accepted after the call are left alone. Cancelling the call
-        stops it between two slices. The audit says what was done, with the slices.
-
-        Args:
-            dry_run: count only, which is the default: a filter is easily wider than meant.
-            rate: so many a second: each is due that much later than the one before, from now on.
-                By default all at once.
-            actor: who asks, for the audit.
-            scan: look at every job if need be.
-            filters: see ``JobFilter``.
-
-        Raises:
-            ScanRequired, InvalidOption: as :meth:`list`; also for a state that cannot be changed.
-            StoreBusy, StoreFull, StoreError: some slices may be done; the audit says how many jobs.
-        """
-        change = Requeue(())
-        if rate is not None:
-            change = Requeue((), first_at=self._runner.clock.now(), gap=check_rate(rate))
-        return await self._change_all(change, filters, dry_run=dry_run, actor=actor, scan=scan)
-
-    async def delete_all(
-        self,
-        *,
-        dry_run: bool = True,
-        actor: str | None = None,
-        scan: bool = False,
-        **filters: Unpack[JobFilter],
-    ) -> BulkResult:
-        """Delete every job that passes and does not run.
-
-        The rest is as in :meth:`retry_all`, but without a filter it only counts.
-
-        Raises:
-            InvalidOption: also for ``dry_run=False`` without a filter.
-        """
-        change = Delete(())
-        return await self._change_all(change, filters, dry_run=dry_run, actor=actor, scan=scan)
-
-    async def _change_all(
-        self,
-        change: Change,
-        filters: JobFilter,
-        *,
-        dry_run: bool,
-        actor: str | None,
-        scan: bool,
-    ) -> BulkResult:
-        check_flag(dry_run, "dry_run")
-        check_flag(scan, "scan")
-        given = to_filter(filters)
-        if not dry_run and not given.given() and not isinstance(change, Requeue):
-            raise InvalidOption(
-                "no filter is given, so every job would be changed: give one at least, such as "
-                "state= or created_before="
-            )
-        what = applicable(given, change)
-        note = self._note(actor, as_json(what))
-        engine = self._runner.engine()
-        return await change_all(engine, change, what, None if dry_run else note, scan=scan)
-
-    def _note_of(self, job_id: str, actor: str | None) -> AuditNote | None:
-        return None if actor is None else self._note(actor, json.encode({"id": job_id}).decode())
-
-    def _note(self, actor: str | None, what: str) -> AuditNote:
-        if actor is not None:
-            check_text(actor, "actor")
-        return AuditNote(new_id(self._runner.clock.now()), actor, what)
-
-
-def _check_reason(reason: str) -> str:
-    return check_text(reason, "reason", longest=KEY_MAX) if reason else "user"
-
-
-def _check_id(job_id: object) -> str:
-    return check_text(job_id, "job_id")
-
-
-def unknown_job(job_id: str) -> UnknownJob:
-    """What to raise for an id that no job has."""
-    return UnknownJob(
-        f"no job {job_id} is in the database: pruned by retention, deleted, or never enqueued here"
-    )

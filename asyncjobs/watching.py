@@ -7,8 +7,8 @@ from abc import abstractmethod
 from collections.abc import AsyncIterator, Iterable
 from typing import TYPE_CHECKING
 
+from .changes import unknown_job
 from .errors import InvalidOption
-from .registry import unknown_job
 from .rules.limits import PAGE_MAX, check_choice, check_text
 from .services.feed import Listener
 from .states import FINISHED

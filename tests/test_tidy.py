@@ -42,6 +42,7 @@ FLOORS = {
     "asyncjobs.errands": 5,
     "asyncjobs.intake": 5,
     "asyncjobs.editing": 5,
+    "asyncjobs.changes": 5,
     "asyncjobs.registry": 5,
     "asyncjobs.program": 5,
     "asyncjobs.runner": 5,

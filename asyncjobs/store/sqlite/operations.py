@@ -8,7 +8,15 @@ from typing import Any
 from .. import base, expiry, journal, retention
 from .. import schedules as scheduling
 from . import (
-    by_hand, claiming, expiring, inserting, notes, retaining, schedules, starting, writes,
+    by_hand,
+    claiming,
+    expiring,
+    inserting,
+    notes,
+    retaining,
+    schedules,
+    starting,
+    writes,
 )
 from .transaction import Transaction
 

@@ -123,7 +123,8 @@ def _move(
         if t.error is not None:
             number = attempt + t.uncharge
             attempts += (seq, t.claim, number, t.event.value, t.reason, instance, started_at,
-                         t.at, t.error.type, t.error.message, t.error.traceback, t.error.place)  # fmt: skip
+                         t.at, t.error.type, t.error.message, t.error.traceback,
+                         t.error.place)  # fmt: skip
             if t.claim > ATTEMPT_ROWS_MAX:  # it rises with every run, also over retries by hand
                 tx.fetch("trim_attempts", seq, ATTEMPT_ROWS_MAX - 1)
     tx.write_rows("insert_attempts", attempts)
