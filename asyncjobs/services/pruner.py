@@ -22,7 +22,7 @@ job. For who lost the connection, not for the archive: at five values a second a
 the journal would hold little else."""
 
 
-EARLIEST = (LONG_AGO, LONG_AGO)
+EARLIEST: tuple[int, int] = (LONG_AGO, LONG_AGO)
 
 
 class Pruner:

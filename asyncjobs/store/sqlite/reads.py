@@ -130,9 +130,8 @@ def _progress(done: Any, total: Any, note: str | None, at: int | None) -> Progre
 
 def _job(row: Sequence[Any], now: int) -> Job:
     columns: dict[str, Any] = dict(zip(_COLUMNS, row, strict=False))
-    arguments, meta, result, error_type, error_message, traceback, place, *progress = row[
-        len(_COLUMNS) :
-    ]
+    arguments, meta, result, *rest = row[len(_COLUMNS) :]
+    error, progress = rest[:4], rest[4:]
     state = State(columns["state"])
     status = derived_state(state, attempt=columns["attempt"], run_at=columns["run_at"], now=now)
     columns.update(
@@ -147,7 +146,7 @@ def _job(row: Sequence[Any], now: int) -> Job:
         arguments=None if arguments is None else from_json(arguments),
         meta=from_json(meta) if meta else {},
         result=None if result is None else from_json(result),
-        error=ErrorRecord(error_type, error_message, traceback, place) if error_type else None,
+        error=ErrorRecord(*error) if error[0] else None,
         progress=_progress(*progress),
     )
     return Job(**columns)
