@@ -50,6 +50,16 @@ def width(text: str) -> int:
     )  # fmt: skip
 
 
+def aligned(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[list[str]]:
+    """The names of columns and the rows under them, cleaned and padded to one width by column."""
+    cells = [list(columns), *([clean(cell) for cell in row] for row in rows)]
+    widths = [max(map(width, column)) for column in zip(*cells, strict=True)]
+    return [
+        [cell + " " * (most - width(cell)) for cell, most in zip(row, widths, strict=True)]
+        for row in cells
+    ]
+
+
 def to_json(value: Any) -> str:
     """A value in one line of ASCII, so that no terminal is moved by it either."""
     plain = msgspec.to_builtins(value)
@@ -66,13 +76,8 @@ class Screen:
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         """Rows under the names of their columns."""
-        cells = [list(columns), *([clean(cell) for cell in row] for row in rows)]
-        widths = [max(width(row[place]) for row in cells) for place in range(len(columns))]
-        for row in cells:
-            padded = (
-                cell + " " * (most - width(cell)) for cell, most in zip(row, widths, strict=True)
-            )
-            self._line(GAP.join(padded).rstrip())
+        for row in aligned(columns, rows):
+            self.row(*row)
 
     def title(self, text: str) -> None:
         """The head of a part."""

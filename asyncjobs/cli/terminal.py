@@ -6,10 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TextIO
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from .screen import GAP, Screen, clean
+from .screen import GAP, Screen, aligned, clean
 
 # What a whole cell says -> how it looks.
 STYLES = {
@@ -26,35 +25,40 @@ def _styled(cell: str) -> tuple[str, str]:
 
 
 class Terminal(Screen):
-    """The same as plain text, but coloured, and tables fit the width."""
+    """The same as plain text, but coloured.
+
+    Nothing is folded: rich's own tables break words and cut ids in a terminal of 80 columns, where
+    a line that goes on in the next one can be read and copied.
+    """
 
     def __init__(self, out: TextIO, err: TextIO) -> None:
         super().__init__(out, err)
         self._console = Console(file=out, highlight=False, markup=False, emoji=False)
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-        """Rows under the names of their columns; what does not fit is folded."""
-        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-        for column in columns:
-            table.add_column(Text(column), overflow="fold", no_wrap=column == "ID")
-        for row in rows:
-            table.add_row(*(Text(*_styled(cell)) for cell in row))
-        self._console.print(table)
+        """Rows under the names of their columns."""
+        head, *body = aligned(columns, rows)
+        self._print(Text(GAP.join(head).rstrip(), style="bold"))
+        for row in body:
+            self.row(*row)
 
     def title(self, text: str) -> None:
         """The head of a part."""
-        self._console.print()
-        self._console.print(Text(clean(text), style="bold"))
+        self._print(Text())
+        self._print(Text(clean(text), style="bold"))
 
     def fields(self, fields: Mapping[str, str]) -> None:
         """Names and values, a line each."""
         longest = max(map(len, fields), default=0)
         for name, value in fields.items():
             head = (f"{name:<{longest}}{GAP}", "dim")
-            self._console.print(Text.assemble(head, _styled(value)), soft_wrap=True)
+            self._print(Text.assemble(head, _styled(value)))
 
     def row(self, *cells: str) -> None:
         """One line, its cells not aligned with those of others."""
         line = Text(GAP).join(Text(*_styled(cell)) for cell in cells)
         line.rstrip()
+        self._print(line)
+
+    def _print(self, line: Text) -> None:
         self._console.print(line, soft_wrap=True)

@@ -7,6 +7,7 @@ import importlib.metadata
 import io
 import os
 import pty
+import re
 import resource
 import subprocess
 import sys
@@ -80,7 +81,7 @@ async def test_a_reader_that_leaves_in_the_middle_is_no_error(desk: Desk, shell:
     listing.stderr.close()
 
 
-def on_a_terminal(*words: str) -> str:
+def on_a_terminal(*words: str, columns: int = 150) -> str:
     """What a command prints on a terminal, in an environment that says what it is."""
     controller, terminal = pty.openpty()
     environment = {
@@ -91,7 +92,7 @@ def on_a_terminal(*words: str) -> str:
         stdin=subprocess.DEVNULL,
         stdout=terminal,
         stderr=subprocess.DEVNULL,
-        env={**environment, "TERM": "xterm", "COLUMNS": "150"},
+        env={**environment, "TERM": "xterm", "COLUMNS": str(columns)},
     )
     os.close(terminal)
     shown = b""
@@ -118,6 +119,26 @@ async def test_a_terminal_gets_colours_and_a_pipe_does_not(desk: Desk, shell: Sh
     raw = await asyncio.to_thread(on_a_terminal, "--db", str(shell.database), "ls", "--json")
     assert raw.startswith('{"jobs"')
     assert "\x1b" not in raw
+
+
+@pytest.mark.parametrize("columns", [1, 20, 80])
+async def test_a_narrow_terminal_gets_every_word_whole(
+    desk: Desk, shell: Shell, columns: int
+) -> None:
+    job_id = await desk.finished(Event.FAILED)
+    database = str(shell.database)
+
+    listed = await asyncio.to_thread(on_a_terminal, "--db", database, "ls", columns=columns)
+    shown = await asyncio.to_thread(
+        on_a_terminal, "--db", database, "show", job_id, columns=columns
+    )
+
+    assert without_colours(listed).split() == shell("ls").out.split()
+    assert without_colours(shown).split() == shell("show", job_id).out.split()
+
+
+def without_colours(shown: str) -> str:
+    return re.sub(r"\x1b\[[0-9;]*m", "", shown)
 
 
 class Tty(io.StringIO):
