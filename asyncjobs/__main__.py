@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from .cli.command import DATABASE, Parser, add_commands, add_database, print_anything
+from .cli.command import DATABASE, NOT_SO, Parser, add_commands, add_database, print_anything
 from .demo.options import add_demo
 
 INTERRUPTED = 130
@@ -27,12 +27,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:
-        # The reader has left with what it wanted (``| head``). Python would complain once more when
-        # it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # the reader has left with what it wanted (``| head``)
+        _print_nothing_more()
         return 0
+    except OSError as error:
+        if error.filename is not None:
+            raise  # only what works on a file names it
+        _print_nothing_more()
+        sys.stderr.write(f"asyncjobs: what was found cannot be written: {error.strerror}\n")
+        return NOT_SO
     return code
+
+
+def _print_nothing_more() -> None:
+    """Python would complain once more when it flushes at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:

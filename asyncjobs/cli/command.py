@@ -95,8 +95,13 @@ def _database(given: str | None) -> Onlooker:
 
 
 def print_anything() -> None:
-    """Let texts through that the terminal's encoding does not know, such as names of files."""
-    for stream in (sys.stdout, sys.stderr):
-        reconfigure = getattr(stream, "reconfigure", None)
+    """Let texts through that the terminal's encoding does not know, such as names of files.
+
+    And where the shell has closed a stream (``>&-``), let them go nowhere.
+    """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        reconfigure = getattr(getattr(sys, name), "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")

@@ -81,6 +81,42 @@ async def test_a_reader_that_leaves_in_the_middle_is_no_error(desk: Desk, shell:
     listing.stderr.close()
 
 
+@pytest.mark.parametrize("words", ["ls", "ls --json", "tail --since 2025-12-31 --no-follow"])
+async def test_what_cannot_be_written_is_said_in_one_line(
+    desk: Desk, shell: Shell, words: str
+) -> None:
+    await desk.insert(*(desk.job() for _ in range(100)))
+
+    ran = await asyncio.to_thread(in_a_shell, f"{words} > /dev/full", shell)
+
+    assert (ran.returncode, ran.stderr) == (
+        1,
+        "asyncjobs: what was found cannot be written: No space left on device\n",
+    )
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+async def test_closed_streams_are_no_error(desk: Desk, shell: Shell, closed: str) -> None:
+    job_id = await desk.finished(Event.FAILED)
+
+    assert (await asyncio.to_thread(in_a_shell, f"show {job_id} {closed}", shell)).returncode == 0
+    ran = await asyncio.to_thread(in_a_shell, f"retry {job_id} {closed}", shell)
+
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert (await desk.get(job_id)).state == "queued"
+
+
+def in_a_shell(words: str, shell: Shell) -> subprocess.CompletedProcess[str]:
+    command = f'"{sys.executable}" -m asyncjobs {words}'
+    return subprocess.run(
+        command,
+        shell=True,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "ASYNCJOBS_DB": str(shell.database)},
+    )
+
+
 def on_a_terminal(*words: str, columns: int = 150) -> str:
     """What a command prints on a terminal, in an environment that says what it is."""
     controller, terminal = pty.openpty()
