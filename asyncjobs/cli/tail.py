@@ -10,7 +10,7 @@ import sqlite3
 from functools import partial
 
 from ..clock import to_instant
-from ..errors import InvalidOption, UnknownJob
+from ..errors import InvalidOption, StoreUnavailable, UnknownJob
 from ..rules.limits import PAGE_MAX, check_choice
 from ..states import FINISHED
 from ..states import Event as Kind
@@ -101,47 +101,50 @@ def _follow_events(asked: Asked) -> int:
     arguments, database = asked.arguments, asked.database
     kinds = arguments.kinds or [kind for kind in KINDS if kind not in QUIET_KINDS]
     chosen = frozenset(check_choice(kind, "kinds", KINDS) for kind in kinds)
-    place = database.look(partial(_start, arguments=arguments))
+    name, place = database.look(partial(_start, arguments=arguments))
     waiting = Waiting(database, asked.screen)
-    cursor = None
     try:
         while True:
             waiting.look_follows()
             query = JournalQuery(place, None, chosen, arguments.task)
-            page, name = database.look(partial(_next_events, query=query))
+            page = database.look(partial(_next_events, name=name, query=query))
             for entry in page.entries:
                 if arguments.queue in (None, entry.event.queue):
                     _show_event(asked.screen, entry.event)
             place = page.following
-            cursor = cursor_of(name, place)
             if not page.complete:
                 continue
             if arguments.no_follow:
                 return 0
             waiting.until_written()
     except KeyboardInterrupt:
-        if cursor is not None:
-            asked.screen.note(f"to go on from here: --after {cursor}")
+        asked.screen.note(f"to go on from here: --after {cursor_of(name, place)}")
         raise
 
 
-def _start(connection: sqlite3.Connection, arguments: argparse.Namespace) -> Place:
+def _start(connection: sqlite3.Connection, arguments: argparse.Namespace) -> tuple[str, Place]:
+    """Which database it is, and where to begin."""
+    name = database_id(connection)
     if arguments.after is not None:
-        return place_of(arguments.after, database_id(connection))
+        return name, place_of(arguments.after, name)
     if arguments.since is not None:
-        return place_at(connection, to_instant(arguments.since, "since"))
-    return journal_end(connection).place
+        return name, place_at(connection, to_instant(arguments.since, "since"))
+    return name, journal_end(connection).place
 
 
-def _next_events(connection: sqlite3.Connection, query: JournalQuery) -> tuple[JournalPage, str]:
+def _next_events(connection: sqlite3.Connection, name: str, query: JournalQuery) -> JournalPage:
+    if database_id(connection) != name:
+        raise StoreUnavailable(
+            "another database stands at this path now, whose events do not follow those of the one "
+            "before; begin anew with --since"
+        )
     end = journal_end(connection)
     check_age(query.after, end.pruned)
     if query.after > end.place:  # also when it is put back while somebody follows
         raise InvalidOption(
             "the cursor is ahead of the database: was an older copy of the file put back?"
         )
-    database = database_id(connection)
-    return read_journal(connection, database, query), database
+    return read_journal(connection, name, query)
 
 
 def _show_event(screen: Screen, event: Event) -> None:

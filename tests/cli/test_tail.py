@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -305,3 +306,26 @@ async def test_it_goes_on_after_the_application_stops_and_starts_again(shell: Sh
     finally:
         following.kill()
         following.communicate()
+
+
+async def test_it_ends_when_another_database_is_put_in_its_place(
+    shell: Shell, tmp_path: Path
+) -> None:
+    runner, other = Runner(shell.database), Runner(tmp_path / "other.db")
+    for one in (runner, other):
+
+        @one.task(name="work")
+        async def work() -> None: ...
+
+        async with one:
+            await (await work.enqueue())
+    following = shell.start("tail", "--since", "1h", "--kinds", "enqueued")
+    try:
+        await lines_of(following, 1)
+        os.replace(tmp_path / "other.db", shell.database)
+        out, err = await asyncio.to_thread(following.communicate, timeout=20)
+    finally:
+        following.kill()
+
+    assert (following.returncode, out) == (3, "")
+    assert err.startswith("asyncjobs: another database stands at this path now")
