@@ -97,7 +97,7 @@ class Door:
         if site is not None:
             same = site == "same-origin"
         else:
-            same = origin is not None and _host_of(origin) == request.headers.get("host")
+            same = origin is not None and _host_of(origin) == request.headers.get("host", "")
         if not same:
             raise Refused(
                 403,
@@ -131,5 +131,6 @@ def _bearer_of(request: Request) -> str | None:
     return value.strip() if kind.lower() == "bearer" else None
 
 
-def _host_of(origin: str) -> str:
-    return origin.partition("://")[2]
+def _host_of(origin: str) -> str | None:
+    """``None`` for what names no host, such as the ``null`` of a page in a sandbox."""
+    return origin.partition("://")[2] if _ORIGIN.fullmatch(origin.lower()) else None

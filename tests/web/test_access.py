@@ -310,6 +310,8 @@ async def test_authorize_may_take_bearers_of_its_own_beside_tokens(
         ({"origin": "HTTPS://APP.example.com"}, True),
         ({}, False),
         ({"origin": "null"}, False),
+        ({"origin": "null", "host": ""}, False),
+        ({"origin": "://test"}, False),
         ({"origin": "http://test.evil.example"}, False),
         ({"origin": "http://evil.example/http://test"}, False),
         ({"origin": "http://test:8080"}, False),
