@@ -87,9 +87,9 @@ def _timeline(connection: sqlite3.Connection, job: Job, seconds: float) -> Timel
 
 
 def _file_of(result: Any) -> FileRecord | None:
-    """What the job returned, if that was a file."""
+    """What the job returned, if that was a file: no other result has that key first."""
     match result:
-        case {"asyncjobs_file": dict(record)}:
+        case {"asyncjobs_file": dict(record), **others} if not others:
             file = msgspec.convert(record, FileRecord)
             return file if is_key(file.key) else None
     return None

@@ -120,6 +120,20 @@ async def test_a_file_that_a_job_returned_is_named_with_its_place(desk: Desk, sh
     assert shell("show", run.id, "--json").document["file"] == place
 
 
+@pytest.mark.parametrize("value", ["5", '{"key":"1-1"}', '{"key":"1-1","name":"a"}'])
+async def test_a_result_that_mentions_the_mark_of_a_file_is_none(
+    desk: Desk, shell: Shell, value: str
+) -> None:
+    run = await desk.start()
+    await desk.end(run, result=f'{{"a":1,"asyncjobs_file":{value}}}')
+
+    shown = shell("show", run.id, "--json")
+
+    assert (shown.code, shown.err) == (0, "")
+    assert shown.document["file"] is None
+    assert '"asyncjobs_file"' in shell("show", run.id).out
+
+
 async def test_json_has_the_same(desk: Desk, shell: Shell) -> None:
     job_id = await failed_job(desk)
 
