@@ -34,11 +34,13 @@ def whole_id(connection: sqlite3.Connection, beginning: str) -> str:
 
     Raises:
         UnknownJob: there is none.
-        InvalidOption: there are several.
+        InvalidOption: there are several, or it is empty.
     """
     wanted = beginning.strip().lower()
+    if not wanted:
+        raise InvalidOption("an id is empty: is the variable set that it should come from?")
     # No id is anything but ASCII, and not all other text could be bound to a statement.
-    found = ids_from(connection, wanted, CANDIDATES) if wanted and wanted.isascii() else []
+    found = ids_from(connection, wanted, CANDIDATES) if wanted.isascii() else []
     if not found:
         raise UnknownJob(
             f"no job {beginning} is in the database: pruned, deleted, or in another one"

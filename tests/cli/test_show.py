@@ -168,9 +168,7 @@ async def test_of_many_candidates_the_first_are_named(desk: Desk, shell: Shell) 
     assert f"{', '.join(ids[:3])} and more; give more" in shell("show", "0").err
 
 
-@pytest.mark.parametrize(
-    "job_id", ["ffffffff", "zzz", "0%", "%", "' OR 1", "\x1b[2J", "\ud800", ""]
-)
+@pytest.mark.parametrize("job_id", ["ffffffff", "zzz", "0%", "%", "' OR 1", "\x1b[2J", "\ud800"])
 async def test_an_id_that_no_job_has_is_not_found(desk: Desk, shell: Shell, job_id: str) -> None:
     await desk.add()
 
@@ -179,6 +177,15 @@ async def test_an_id_that_no_job_has_is_not_found(desk: Desk, shell: Shell, job_
     assert (missing.code, missing.out) == (1, "")
     assert missing.err.startswith("asyncjobs: no job ")
     assert missing.err.removesuffix("\n").isprintable()
+
+
+@pytest.mark.parametrize("job_id", ["", " "])
+async def test_an_empty_id_is_wrong_use(desk: Desk, shell: Shell, job_id: str) -> None:
+    await desk.add()
+
+    assert shell("show", job_id).code == 2
+    assert "an id is empty" in shell("tail", job_id).err
+    assert "an id is empty" in shell("cancel", job_id).err
 
 
 async def test_ids_are_found_by_the_index(desk: Desk) -> None:
