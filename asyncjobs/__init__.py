@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from .registry import Registry as Registry
     from .rules.files import File as File
     from .rules.files import StoredFile as StoredFile
+    from .rules.limiting import Rate as Rate
     from .rules.retry import Retry as Retry
     from .rules.timetable import At as At
     from .rules.timetable import Cron as Cron
@@ -108,6 +109,7 @@ _HOMES = {
     "Progress Queue WorkerInfo",
     "registry": "Registry",
     "rules.files": "File StoredFile",
+    "rules.limiting": "Rate",
     "rules.retry": "Retry",
     "rules.timetable": "At Cron Every",
     "runner": "Runner",

@@ -402,7 +402,7 @@ class Count(int):
 
 
 class Queue(Struct, frozen=True, kw_only=True):
-    """A queue, as ``registry.queues`` shows it."""
+    """A queue, as ``registry.queues`` shows it: what waits there, and what is set for it."""
 
     name: str
     counts: Mapping[State, int]
@@ -413,6 +413,13 @@ class Queue(Struct, frozen=True, kw_only=True):
     """Of the queued ones, those that failed an attempt."""
     oldest_due: datetime | None
     """Since when the job waits that has been due for the longest; ``None`` when none is due."""
+    paused: bool = False
+    """Whether none of its jobs starts until it is resumed."""
+    running_max: int | None = None
+    """Jobs that may run at once, in all processes together."""
+    rate_jobs: int | None = None
+    """How many may start in :attr:`rate_per` seconds."""
+    rate_per: float | None = None
 
 
 class InstanceInfo(Struct, frozen=True, kw_only=True):
@@ -438,9 +445,9 @@ class AuditEntry(Struct, frozen=True, kw_only=True):
     at: datetime
     actor: str | None
     action: str
-    """``retry``, ``cancel`` or ``delete``."""
+    """``retry``, ``cancel`` or ``delete``; of a queue ``pause``, ``resume`` or ``set``."""
     what: Mapping[str, Any]
-    """The filter, or the job's id. Of a filter's ``arguments`` only the paths are kept."""
+    """The filter, the job's id or the queue. Of a filter's ``arguments`` only the paths stand."""
     matched: int
     changed: int
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import AsyncIterator
 from typing import Unpack, get_args
 
-from .changes import Changes, check_id, unknown_job
+from .changes import check_id, unknown_job
 from .clock import to_datetime
 from .errors import InvalidOption
 from .filters import (
@@ -16,6 +16,7 @@ from .filters import (
     is_counted,
     to_filter,
 )
+from .queue_control import QueueControl
 from .records import (
     Attempt,
     AuditEntry,
@@ -46,7 +47,7 @@ from .store.schedules import Schedule
 _ORDERS = get_args(Order)
 
 
-class Registry(Changes):
+class Registry(QueueControl):
     """``runner.registry``: the query API, and changes by hand.
 
     Reads see what was committed when they began.
@@ -131,7 +132,10 @@ class Registry(Changes):
         return Count.up_to(await store.count_rows(what, most=COUNT_MAX + 1), most=COUNT_MAX)
 
     async def queues(self) -> builtins.list[Queue]:
-        """Every queue that has jobs, by name: how many in which state, and since when one waits."""
+        """Every queue with jobs or settings, by name.
+
+        How many jobs in which state, since when one waits, and what is set for it.
+        """
         return await self._runner.engine().store.queues(most=COUNT_MAX)
 
     async def instances(self, *, limit: int = 100) -> builtins.list[InstanceInfo]:

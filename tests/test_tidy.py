@@ -43,6 +43,7 @@ FLOORS = {
     "asyncjobs.intake": 5,
     "asyncjobs.editing": 5,
     "asyncjobs.changes": 5,
+    "asyncjobs.queue_control": 5,
     "asyncjobs.registry": 5,
     "asyncjobs.program": 5,
     "asyncjobs.runner": 5,

@@ -54,6 +54,8 @@ class Dispatcher:
 
     _unseen: Mapping[tuple[str, int], tuple[int, int]] = {}
     """Where the next claim goes on in levels that the last one did not see to the end."""
+    _capped: frozenset[str] = frozenset()
+    """Queues of which the end of a run makes room for another, as the last claim found them."""
     _grace: asyncio.Future[None] | None = None
     _hurried = False
 
@@ -144,6 +146,7 @@ class Dispatcher:
         """Run what was claimed, and remember when to look again."""
         self._slots.answered()
         self._slots.waiting, self._unseen = result.waiting, result.resume
+        self._capped = result.capped
         if result.waiting or result.parked or result.left:
             self._bell.tell_jobs()
         for name, jobs in result.parked.items():
@@ -223,6 +226,8 @@ class Dispatcher:
             log_error(run, transition.error, transition.event)
         if run.followed or run.notes is not None or run.usage is not None:
             transition = run.complement(transition)
+        if job.queue in self._capped:
+            self._due = True  # the claim that goes with this report finds the room that it makes
         self._commit.report(transition, run)
 
     def _ended_late(self, run: Run) -> None:
@@ -240,6 +245,8 @@ class Dispatcher:
             if transition.followed:
                 self.wake()
                 self._bell.tell_jobs()
+            if self.draining and run.job.queue in self._capped:
+                self._bell.tell_jobs()  # there is room for others
             if answer == "unstorable":
                 self._report_unstorable(run)
                 continue

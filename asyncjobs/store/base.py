@@ -29,6 +29,7 @@ from .expiry import Expire, Expiring
 from .failures import Failing
 from .journal import Acknowledge, Annotate, ForgetFiles, Watched
 from .overview import Overviewed
+from .queueing import SetQueue
 from .retention import PruneRetained, Retain, Retaining
 from .schedules import Scheduling, Timed
 
@@ -96,6 +97,7 @@ class ClaimResult(NamedTuple):
     """True when jobs were enqueued with the claim that it did not take: others may."""
     expired: Sequence[tuple[str, Outcome]] = ()
     """``(id, outcome)`` of jobs that it met too late to start them, and cancelled."""
+    capped: frozenset[str] = frozenset()  # queues of which an end makes room for another
 
 
 class InsertAndClaim(Struct, frozen=True):
@@ -280,6 +282,7 @@ Operation = (
     | Expire
     | Retain
     | PruneRetained
+    | SetQueue
 )
 
 

@@ -23,7 +23,7 @@ class Overviewed(Protocol):
     """The part of a store that those ask who want to see the whole."""
 
     async def queues(self, *, most: int) -> list[Queue]:
-        """Every queue that has jobs, by name; derived states are counted up to ``most``."""
+        """Queues with jobs or settings, by name; derived states are counted up to ``most``."""
         ...
 
     async def instances(self, *, limit: int) -> list[InstanceRow]:

@@ -19,6 +19,7 @@ from ...rules.limits import FLUSH_ROWS_MAX
 from ...states import Event, State
 from ..base import Claim, ClaimResult
 from .expiring import expire_those
+from .gates import Gates
 from .transaction import Transaction, to_json
 
 VISITS_MAX = 10_000
@@ -39,9 +40,16 @@ SEQ, TASK, QUEUE, CLAIM, CRASHES, RUN_AT, MAX_CRASHES, EXPIRES_AT = map(
 class _Selection:
     """What one claim has chosen so far."""
 
-    def __init__(self, operation: Claim, unstarted: dict[tuple[str, str], int], now: int) -> None:
+    def __init__(
+        self,
+        operation: Claim,
+        unstarted: dict[tuple[str, str], int],
+        gates: Gates,
+        now: int,
+    ) -> None:
         self._now = now
         self._tasks = operation.tasks
+        self.gates = gates
         wanted = {task for (task, _), jobs in unstarted.items() if jobs > 0}
         executors = {operation.tasks[task] for task in wanted if task in operation.tasks}
         self._executors = executors
@@ -68,7 +76,8 @@ class _Selection:
 
     def take_from(self, candidates: Iterator[Any], chosen: list[Any]) -> bool:
         """Choose what there is room for. False when nothing more can be taken."""
-        tasks, room = self._tasks, self.room
+        tasks, room, gates = self._tasks, self.room, self.gates
+        gated = bool(gates)
         for row in candidates:
             executor = tasks.get(row[TASK])
             if row[EXPIRES_AT] is not None and is_expired(
@@ -85,10 +94,14 @@ class _Selection:
                     self.waiting.update(room)
                     return False
             elif room.get(executor, 0) > 0:
+                if gated and not gates.is_open(row[QUEUE]):
+                    continue
                 if row[CRASHES] and row[CRASHES] + 1 >= row[MAX_CRASHES]:
                     if not self.probation:
                         continue
                     self.probation = False
+                if gated:
+                    gates.take(row[QUEUE])
                 chosen.append(row)
                 room[executor] -= 1
                 self.total -= 1
@@ -108,16 +121,21 @@ class _Selection:
 
 def claim(tx: Transaction, operation: Claim) -> ClaimResult:
     """Take due jobs for the free slots."""
-    selection = _Selection(operation, tx.unstarted(), tx.now)
+    unstarted = tx.unstarted()
+    gates = Gates(tx)
+    selection = _Selection(operation, unstarted, gates, tx.now)
     levels = _levels(tx, operation.queues)
     saw_all = True
     if selection.worthwhile:
-        saw_all = _take_parked(tx, operation, selection) and _take_queued(tx, levels, selection)
+        saw_all = _take_parked(tx, operation, selection) and _take_queued(
+            tx, [level for level in levels if gates.is_open(level[0])], selection
+        )
     parked = _park(tx, selection.unknown) if selection.unknown else {}
     expired = expire_those(tx, selection.expired)
     if selection.unseen:
         selection.waiting.update(selection.room)  # there may be something for them after all
-    due = [tx.value("next_run_at", *level, tx.now) for level in levels] if saw_all else []
+    due = [_next_due(tx, gates, *level) for level in levels] if saw_all else []
+    gates.settle(tx)
     return ClaimResult(
         _claim(tx, operation.instance, selection),
         frozenset(selection.waiting),
@@ -125,15 +143,27 @@ def claim(tx: Transaction, operation: Claim) -> ClaimResult:
         parked,
         selection.unseen,
         expired=expired,
+        capped=gates.capped,
     )
+
+
+def _next_due(tx: Transaction, gates: Gates, queue: str, priority: int) -> int | None:
+    """When there is something more to claim of a level that was seen to the end."""
+    if gates.is_open(queue):
+        run_at: int | None = tx.value("next_run_at", queue, priority, tx.now)
+        return run_at
+    return gates.next_at(queue)
 
 
 def first_due(tx: Transaction, operation: Claim) -> int | None:
     """When the first waiting job falls due that this claim may meet; ``None`` if none waits.
 
-    Parked jobs of known tasks count as due at once.
+    Parked jobs of known tasks count as due at once, and so does everything while something is set
+    for some queue.
     """
     unstarted = {key for key, jobs in tx.unstarted().items() if jobs > 0}
+    if tx.has_queue_settings:
+        return tx.now  # a claim asks them
     if not unstarted:
         return None
     if any(state == State.BLOCKED and task in operation.tasks for task, state in unstarted):
@@ -157,7 +187,9 @@ def _take_parked(tx: Transaction, operation: Claim, selection: _Selection) -> bo
         if task not in operation.tasks:
             continue
         queues = None if operation.queues is None else to_json(operation.queues).decode()
-        rows = tx.fetch("parked_candidates", task, tx.now, queues, FLUSH_ROWS_MAX)
+        rows = tx.fetch(
+            "parked_candidates", task, tx.now, queues, FLUSH_ROWS_MAX, selection.gates.closed()
+        )
         if not selection.take_from(iter(rows), selection.parked):
             return False
     return True
@@ -202,7 +234,7 @@ def _walk(
 ) -> Generator[Any, None, tuple[int, int] | None]:
     """Fetch a window at a time behind ``start``; where it had to stop, ``None`` at the end."""
     run_at, seq = start
-    while True:
+    while selection.gates.is_open(queue):
         full, probation = selection.full_tasks(), selection.probation
         rows = tx.fetch(
             "claim_candidates",
@@ -215,6 +247,7 @@ def _walk(
             edges = tx.fetch("claim_edge", queue, priority, run_at, seq, tx.now, VISITS_MAX - 1)
             return edges[0] if edges else None
         run_at, seq = rows[-1][RUN_AT], rows[-1][SEQ]
+    return None
 
 
 def _park(tx: Transaction, seqs: list[int]) -> dict[str, int]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .. import base, expiry, journal, retention
+from .. import base, expiry, journal, queueing, retention
 from .. import schedules as scheduling
 from . import (
     by_hand,
     claiming,
     expiring,
+    gates,
     inserting,
     notes,
     retaining,
@@ -49,4 +50,5 @@ WRITES: dict[type, Callable[[Transaction, Any], Any]] = {
     expiry.Expire: expiring.expire,
     retention.Retain: retaining.retain,
     retention.PruneRetained: retaining.prune_retained,
+    queueing.SetQueue: gates.set_queue,
 }

@@ -5,18 +5,21 @@ from __future__ import annotations
 import sqlite3
 from datetime import datetime
 
-from ...clock import to_datetime
+from ...clock import MICROSECONDS, to_datetime
 from ...records import AuditEntry, Count, Queue
 from ...states import State
 from ..base import Filter
 from ..overview import InstanceRow
+from ..queueing import QueueSettings
+from .gates import read_settings
 from .listing import count_rows
 from .transaction import STATEMENTS, from_json
 
 
 def queues(connection: sqlite3.Connection, now: int, *, most: int) -> list[Queue]:
-    """Every queue that has jobs, by name."""
-    counts: dict[str, dict[State, int]] = {}
+    """Every queue that has jobs or settings, by name."""
+    settings = read_settings(connection)
+    counts = {queue: dict.fromkeys(State, 0) for queue in settings}
     for queue, state, jobs in connection.execute(STATEMENTS["counts_by_queue"]):
         counts.setdefault(queue, dict.fromkeys(State, 0))[State(state)] = jobs
     rows = connection.execute(STATEMENTS["retrying_by_queue"], (now, most + 1)).fetchall()
@@ -25,6 +28,7 @@ def queues(connection: sqlite3.Connection, now: int, *, most: int) -> list[Queue
     levels = connection.execute(STATEMENTS["claim_levels"]).fetchall()
     found = []
     for queue in sorted(counts):
+        limits = settings.get(queue, QueueSettings())
         again, again_later = retrying.get(queue, (0, 0))
         priorities = [priority for name, priority in levels if name == queue]
         if all_seen:
@@ -41,6 +45,10 @@ def queues(connection: sqlite3.Connection, now: int, *, most: int) -> list[Queue
                 scheduled=scheduled,
                 retrying=Count(again, exact=all_seen),
                 oldest_due=_oldest_due(connection, queue, priorities, now),
+                paused=limits.paused,
+                running_max=limits.running,
+                rate_jobs=limits.pace.jobs if limits.pace else None,
+                rate_per=limits.pace.per / MICROSECONDS if limits.pace else None,
             )
         )
     return found

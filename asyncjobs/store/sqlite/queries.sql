@@ -102,9 +102,30 @@ SELECT run_at, seq FROM asyncjobs_jobs INDEXED BY asyncjobs_claimable
 WHERE state = 'queued' AND queue = ? AND priority = ? AND (run_at, seq) > (?, ?) AND run_at <= ?
 ORDER BY run_at, seq LIMIT 1 OFFSET ?;
 
--- unstarted: how many jobs of each task wait, delayed ones included.
+-- unstarted: how many jobs of each task wait, delayed ones included; and a row of no task when
+-- something is set for some queue.
 SELECT task, state, sum(jobs) FROM asyncjobs_counts
-WHERE state IN ('queued', 'blocked') AND jobs > 0 GROUP BY task, state;
+WHERE state IN ('queued', 'blocked') AND jobs > 0 GROUP BY task, state
+UNION ALL SELECT '', '', 1 WHERE EXISTS (SELECT 1 FROM asyncjobs_queue_settings);
+
+-- queue_settings: what is set for queues, and how many jobs of each run.
+SELECT s.queue, s.paused, s.running, s.rate_jobs, s.rate_per, s.rate_burst, s.spent, (
+  SELECT ifnull(sum(c.jobs), 0) FROM asyncjobs_counts AS c
+  WHERE c.queue = s.queue AND c.state = 'running')
+FROM asyncjobs_queue_settings AS s;
+
+-- set_queue: sets all of it for one queue, but what is used up of the rate.
+INSERT INTO asyncjobs_queue_settings (queue, paused, running, rate_jobs, rate_per, rate_burst)
+VALUES (?, ?, ?, ?, ?, ?)
+ON CONFLICT (queue) DO UPDATE
+SET paused = excluded.paused, running = excluded.running, rate_jobs = excluded.rate_jobs,
+    rate_per = excluded.rate_per, rate_burst = excluded.rate_burst;
+
+-- drop_queue_settings: nothing is set for a queue any more.
+DELETE FROM asyncjobs_queue_settings WHERE queue = ?;
+
+-- spend_rate: how much of a queue's rate is used up.
+UPDATE asyncjobs_queue_settings SET spent = ? WHERE queue = ?;
 
 -- first_run_at: when the first job of one queue and priority falls due.
 SELECT min(run_at) FROM asyncjobs_jobs INDEXED BY asyncjobs_claimable
@@ -134,6 +155,7 @@ SELECT j.seq, j.id, j.task, j.queue, j.claim + 1, j.attempt + 1, j.crashes, j.sn
 FROM asyncjobs_jobs AS j INDEXED BY asyncjobs_parked
 WHERE state = 'blocked' AND reason = 'unknown_task' AND task = ?1 AND run_at <= ?2
   AND (?3 IS NULL OR queue IN (SELECT value FROM json_each(?3)))
+  AND queue NOT IN (SELECT value FROM json_each(?5))
 ORDER BY priority DESC, run_at LIMIT ?4;
 
 -- waiting_of: jobs of a claim that are too late to be started.

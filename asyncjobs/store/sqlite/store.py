@@ -310,7 +310,7 @@ class SQLiteStore:
         )
 
     async def queues(self, *, most: int) -> builtins.list[Queue]:
-        """Every queue that has jobs, by name; derived states are counted up to ``most``."""
+        """Queues with jobs or settings, by name; derived states are counted up to ``most``."""
         return await self._search(partial(overview.queues, most=most), False)
 
     async def instances(self, *, limit: int) -> builtins.list[InstanceRow]:

@@ -32,6 +32,8 @@ class Transaction:
         """True on the second try: look for what stands in the way, one by one."""
         self.expiring = False
         """Whether a job was enqueued that expires."""
+        self.has_queue_settings = False
+        """Whether something is set for some queue, as the last look at :meth:`unstarted` told."""
         self._connection = connection
         self._counts: defaultdict[tuple[str, str, str], int] = defaultdict(int)
         self._journal: list[tuple[Event, list[int], list[Any]]] = []
@@ -92,10 +94,19 @@ class Transaction:
         jobs: defaultdict[tuple[str, str], int] = defaultdict(int)
         for task, state, written in self.fetch("unstarted"):
             jobs[task, state] = written
+        self.has_queue_settings = jobs.pop(("", ""), 0) > 0
         for (_, task, state), change in self._counts.items():
             if state in ("queued", "blocked"):
                 jobs[task, state] += change
         return jobs
+
+    def running_more(self, queue: str) -> int:
+        """How many more jobs of a queue run than when this transaction began."""
+        return sum(
+            change
+            for (name, _, state), change in self._counts.items()
+            if name == queue and state == "running"
+        )
 
     def note(self, event: Event, fences: Iterable[int], details: Iterable[Any] = ()) -> None:
         """Note for the journal what happened to ``seq, claim, seq, claim, …``, in this order.

@@ -1,0 +1,141 @@
+"""Queues at run time: pause, resume, drain, purge, and limits, from any process."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncGenerator
+from typing import TYPE_CHECKING
+
+from msgspec import UNSET, UnsetType, json
+
+from .changes import Changes
+from .clock import new_id
+from .errors import InvalidOption
+from .rules.limiting import Rate, check_rate, check_running
+from .rules.limits import check_text
+from .store.base import Filter
+from .store.queueing import SetQueue
+from .watching import follow
+
+if TYPE_CHECKING:
+    from .records import BulkResult
+    from .services.engine import Engine
+    from .store.journal import Event
+
+_ENDS = ("completed", "failed", "cancelled", "retrying", "snoozed", "deleted", "parked")
+"""What can bring a queue nearer to having nothing to do."""
+
+
+class QueueControl(Changes):
+    """What the registry does to queues. Every change is noted in the audit."""
+
+    async def pause_queue(self, queue: str, *, actor: str | None = None) -> None:
+        """Let no job of the queue start any more, in any process; what runs goes on.
+
+        Jobs are accepted as ever. It stays so, over restarts too, until :meth:`resume_queue`.
+        """
+        await self._set(queue, actor, "pause", paused=True)
+
+    async def resume_queue(self, queue: str, *, actor: str | None = None) -> None:
+        """Let the jobs of a paused queue start again."""
+        await self._set(queue, actor, "resume", paused=False)
+
+    async def set_queue(
+        self,
+        queue: str,
+        *,
+        running: int | UnsetType | None = UNSET,
+        rate: Rate | UnsetType | None = UNSET,
+        actor: str | None = None,
+    ) -> None:
+        """Limit a queue, for every start from now on, in all processes together.
+
+        Args:
+            running: jobs at once; 0 lets none start, ``None`` takes the limit away. What runs
+                when a limit is lowered goes on.
+            rate: starts in a period, such as ``Rate(100, per=60)``; ``None`` takes it away.
+            actor: who asks, for the audit.
+
+        What is left out stays as it is.
+
+        Raises:
+            InvalidOption: naming the option and its value, or when there is nothing to set.
+        """
+        if running is UNSET and rate is UNSET:
+            raise InvalidOption("set_queue has nothing to set: give running= or rate=")
+        if not isinstance(running, UnsetType) and running is not None:
+            check_running(running)
+        if not isinstance(rate, UnsetType) and rate is not None:
+            check_rate(rate)
+        await self._set(queue, actor, "set", running=running, rate=rate)
+
+    async def drain_queue(self, queue: str) -> None:
+        """Return once nothing of the queue runs or is due, in any process.
+
+        Of a paused queue: once nothing of it runs. To empty a machine, pause, then drain.
+        """
+        check_text(queue, "queue")
+        engine = self._runner.engine()
+        after = await self._runner.cursor()
+        events = _follow_queue(engine, after, queue)
+        async with contextlib.aclosing(events):
+            while not await self._drained(queue):
+                await anext(events, None)
+
+    async def _drained(self, queue: str) -> bool:
+        engine = self._runner.engine()
+        store = engine.store
+        if await store.count(["running"], queue=queue, task=None):
+            return False
+        if any(found.paused for found in await store.queues(most=1) if found.name == queue):
+            return True
+        due = Filter(states=("queued",), queue=queue, run_before=store.now() + 1)
+        return not await store.count_rows(due, most=1)
+
+    async def purge_queue(
+        self, queue: str, *, dry_run: bool = True, actor: str | None = None
+    ) -> BulkResult:
+        """Delete every job of the queue that waits; only count them, unless ``dry_run=False``.
+
+        In slices, and noted, as ``delete_all`` of ``state=["queued", "blocked"]``.
+        """
+        return await self._runner.registry.delete_all(
+            queue=check_text(queue, "queue"),
+            state=["queued", "blocked"],
+            dry_run=dry_run,
+            actor=actor,
+        )
+
+    async def _set(
+        self,
+        queue: str,
+        actor: str | None,
+        action: str,
+        *,
+        paused: bool | UnsetType = UNSET,
+        running: int | UnsetType | None = UNSET,
+        rate: Rate | UnsetType | None = UNSET,
+    ) -> None:
+        engine = self._runner.engine()
+        what: dict[str, object] = {"queue": check_text(queue, "queue")}
+        what |= {"running": running} if running is not UNSET else {}
+        what |= {"rate": rate} if rate is not UNSET else {}
+        operation = SetQueue(
+            queue=queue,
+            note_id=new_id(self._runner.clock.now()),
+            actor=None if actor is None else check_text(actor, "actor"),
+            action=action,
+            what=json.encode(what).decode(),
+            paused=paused,
+            running=running,
+            pace=rate.pace() if isinstance(rate, Rate) else rate,
+        )
+        await engine.commit.execute(operation)
+        engine.dispatcher.wake()
+        engine.bell.tell_jobs()
+
+
+async def _follow_queue(engine: Engine, after: str, queue: str) -> AsyncGenerator[Event, None]:
+    async for event in follow(engine, after, task=None, kinds=_ENDS, job_id=None):
+        if event.queue == queue:
+            yield event

@@ -1,0 +1,34 @@
+"""What is set for queues at run time: the operation, and the settings as they stand."""
+
+from __future__ import annotations
+
+from msgspec import UNSET, Struct, UnsetType
+
+from ..rules.limiting import Pace
+
+
+class SetQueue(Struct, frozen=True, kw_only=True):
+    """Change what is set for a queue, and note who did it. Result: None.
+
+    What is left unset stays as it is; ``None`` takes a limit away.
+    """
+
+    queue: str
+    note_id: str
+    actor: str | None
+    action: str
+    """For the audit: ``pause``, ``resume`` or ``set``."""
+    what: str
+    """For the audit, as JSON."""
+    paused: bool | UnsetType = UNSET
+    running: int | UnsetType | None = UNSET
+    pace: Pace | UnsetType | None = UNSET
+
+
+class QueueSettings(Struct, frozen=True):
+    """What is set for a queue."""
+
+    paused: bool = False
+    running: int | None = None
+    pace: Pace | None = None
+    spent: float = 0.0
