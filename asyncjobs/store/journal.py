@@ -163,7 +163,7 @@ class Watched(Protocol):
         ...
 
     async def journal_end(self) -> JournalEnd:
-        """How far the journal reaches."""
+        """How far the journal reaches: what this process writes from now on comes after it."""
         ...
 
     async def journal_place_at(self, instant: datetime) -> Place:

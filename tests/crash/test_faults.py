@@ -41,12 +41,17 @@ async def running(database: Path) -> AsyncIterator[Runner]:
 # A failing disk
 
 
-def once(statement: str, place: str) -> Callable[[str], str | None]:
-    """Let the next such statement fail."""
+def commit_of(statement: str, place: str) -> Callable[[str], str | None]:
+    """Let the next commit fail that comes after such a statement, and no other's."""
+    seen: list[str] = []
     left = [1]
 
     def decide(sql: str) -> str | None:
-        if sql.startswith(statement) and left:
+        if sql.startswith("BEGIN"):
+            seen.clear()
+        elif statement in sql:
+            seen.append(sql)
+        elif sql == "COMMIT" and seen and left:
             left.clear()
             return place
         return None
@@ -62,7 +67,7 @@ async def test_an_enqueue_whose_commit_fails_raises_and_may_be_repeated(
         async with running(tmp_path / "jobs.db") as runner:
             runs = counting(runner)
             new = runner.tasks["job"].job()
-            some.decide = once("COMMIT", place)
+            some.decide = commit_of("INTO asyncjobs_jobs", place)
             with pytest.raises(StoreError, match="disk I/O error"):
                 await runner.enqueue(new)
             await (await runner.enqueue(new))
@@ -81,7 +86,7 @@ async def test_an_outcome_whose_commit_fails_is_kept_and_written_once(
 
             @runner.task(name="job")
             async def job() -> int:
-                some.decide = once("COMMIT", place)
+                some.decide = commit_of("SET state = 'completed'", place)
                 return 7
 
             handle = await job.enqueue()
@@ -98,7 +103,7 @@ async def test_a_claim_whose_commit_fails_strands_no_job(tmp_path: Path, place: 
         async with running(tmp_path / "jobs.db") as runner:
             runs = counting(runner)
             handle = await runner.tasks["job"].options(delay=0.05).enqueue()
-            some.decide = once("COMMIT", place)  # the next commit is the claim's
+            some.decide = commit_of("SET state = 'running'", place)
             await handle
             assert some.injected == 1
             job = await runner.registry.get(handle.id)

@@ -397,6 +397,20 @@ async def test_engine_keeps_its_pace_beside_a_listener_that_never_listens(databa
         assert len(listener._waiting) <= WAITING_MAX
 
 
+async def test_what_is_enqueued_after_the_call_is_heard_however_late_the_first_step(
+    database: Path,
+) -> None:
+    async with new_runner(database) as runner:
+        gate = threading.Event()
+        store: Any = runner.engine().store
+        busy = asyncio.create_task(store._reader.run(lambda connection: gate.wait(10)))
+        events = runner.events()
+        await double(runner, 1)
+        gate.set()
+        await busy
+        assert kinds_of(await take(events, 3)) == ["enqueued", "claimed", "completed"]
+
+
 async def test_stop_ends_the_iteration_after_the_last_event(database: Path) -> None:
     runner = new_runner(database)
     gate = asyncio.Event()
