@@ -18,6 +18,7 @@ from .store.journal import (
     OUTCOME_KINDS,
     QUIET_KINDS,
     Event,
+    FindEnd,
     LogLine,
     Place,
     cursor_of,
@@ -124,10 +125,12 @@ def follow(
     if job_id is not None:
         check_text(job_id, "job_id")
     chosen = check_kinds(kinds)
-    place: Place | asyncio.Task[Place]
+    place: Place | asyncio.Future[Place]
     if after is None:
-        # Asked for now, not when the iteration begins: what is written between belongs to it.
-        place = asyncio.get_running_loop().create_task(engine.feed.end())
+        # Asked for now, not when the iteration begins, and in the line of our own writes: what is
+        # enqueued from here on belongs to it, whichever thread is late.
+        place = engine.commit.execute(FindEnd())
+        place.add_done_callback(lambda found: found.cancelled() or found.exception())
     else:
         place = place_of(after, engine.store.database_id)
     return _follow(engine, place, task, chosen, job_id)
@@ -135,7 +138,7 @@ def follow(
 
 async def _follow(
     engine: Engine,
-    start: Place | asyncio.Task[Place],
+    start: Place | asyncio.Future[Place],
     task: str | None,
     kinds: frozenset[str],
     job_id: str | None,

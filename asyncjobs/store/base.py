@@ -27,7 +27,7 @@ from ..records import (
 )
 from .expiry import Expire, Expiring
 from .failures import Failing
-from .journal import Acknowledge, Annotate, ForgetFiles, Watched
+from .journal import Acknowledge, Annotate, FindEnd, ForgetFiles, Watched
 from .overview import Overviewed
 from .queueing import SetQueue
 from .retention import PruneRetained, Retain, Retaining
@@ -267,6 +267,7 @@ Operation = (
     | Annotate
     | ForgetFiles
     | Acknowledge
+    | FindEnd
     | Claim
     | Cancel
     | Requeue

@@ -22,6 +22,7 @@ from ..records import Accepted, NewJob, Transition
 from ..rules.limits import FLUSH_BYTES_MAX, FLUSH_ROWS_MAX
 from .base import Claim, ClaimResult, Disown, Insert, Operation, Store
 from .batch import Batch, Waiting, fitting, weight_of
+from .journal import FindEnd
 
 BUSY_SECONDS = 5.0
 """How long an enqueue waits for another program's write lock."""
@@ -197,8 +198,8 @@ class GroupCommit(Generic[RunT]):
                 await self._rest()
             self._writing = True
             while not self.idle:
-                await self._write_alone()
                 await self._flush()
+                await self._write_alone()
                 if self.failing is not None:
                     break
             self._writing = False
@@ -222,7 +223,8 @@ class GroupCommit(Generic[RunT]):
             self._awake = False
 
     async def _write_alone(self) -> None:
-        if not self._alone:
+        # Whoever began to listen before a bulk was enqueued shall hear of it.
+        if not self._alone or any(isinstance(wish, FindEnd) for wish, _ in self._operations):
             return
         waiting = self._alone.popleft()
         try:

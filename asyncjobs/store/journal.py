@@ -132,6 +132,10 @@ class Acknowledge(Struct, frozen=True):
     move: bool = False
 
 
+class FindEnd(Struct, frozen=True):
+    """Find where the journal ends, before what is written with this. Result: Place."""
+
+
 class ForgetFiles(Struct, frozen=True):
     """Forget files of jobs that are gone: they are gone as well. Result: None."""
 
@@ -163,7 +167,7 @@ class Watched(Protocol):
         ...
 
     async def journal_end(self) -> JournalEnd:
-        """How far the journal reaches: what this process writes from now on comes after it."""
+        """How far the journal reaches."""
         ...
 
     async def journal_place_at(self, instant: datetime) -> Place:

@@ -180,7 +180,7 @@ async def test_draining_ends_with_the_runner(tmp_path: Path, door: Door) -> None
         await through.enqueue()
         await until(lambda: door.inside == 1)
         draining = asyncio.ensure_future(runner.registry.drain_queue("doors"))
-        await asyncio.sleep(0)
+        await until(lambda: runner.engine().feed.listening)
     with pytest.raises(RunnerClosed):
         await draining
 

@@ -9,13 +9,19 @@ from ...records import LogEntry, Note
 from ...rules.limits import LOG_BYTES_MAX, LOG_LINES_MAX
 from ...states import Event
 from ..base import Prune
-from ..journal import Acknowledge, Annotate
+from ..journal import Acknowledge, Annotate, FindEnd, Place
 from .transaction import Transaction, to_json
 
 
 def annotate(tx: Transaction, operation: Annotate) -> None:
     """Write the notes of runs that go on."""
     write_notes(tx, operation.instance, operation.notes)
+
+
+def find_end(tx: Transaction, operation: FindEnd) -> Place:
+    """Where the journal ends, before the rows of this transaction, which are written last."""
+    ((last, pruned),) = tx.fetch("journal_end")
+    return Place(max(last, pruned) + 1)
 
 
 def acknowledge(tx: Transaction, operation: Acknowledge) -> None:

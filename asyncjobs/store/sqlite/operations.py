@@ -28,6 +28,7 @@ WRITES: dict[type, Callable[[Transaction, Any], Any]] = {
     journal.Annotate: notes.annotate,
     journal.ForgetFiles: writes.forget_files,
     journal.Acknowledge: notes.acknowledge,
+    journal.FindEnd: notes.find_end,
     base.Claim: claiming.claim,
     base.Cancel: writes.cancel,
     base.Requeue: writes.requeue,

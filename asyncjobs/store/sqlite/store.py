@@ -448,10 +448,8 @@ class SQLiteStore:
         )
 
     async def journal_end(self) -> JournalEnd:
-        """How far the journal reaches: what this process writes from now on comes after it."""
-        # In the line of our own writes. Asked on the other connection, a listener missed what was
-        # enqueued just after it had begun, when that was busy.
-        return await self._writer.run(journal.journal_end)
+        """How far the journal reaches."""
+        return await self._reader.run(journal.journal_end)
 
     async def journal_place_at(self, instant: datetime) -> Place:
         """Before the first event of that instant or later."""
