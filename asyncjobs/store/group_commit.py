@@ -198,8 +198,8 @@ class GroupCommit(Generic[RunT]):
                 await self._rest()
             self._writing = True
             while not self.idle:
-                await self._flush()
                 await self._write_alone()
+                await self._flush()
                 if self.failing is not None:
                     break
             self._writing = False
