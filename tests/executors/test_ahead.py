@@ -132,8 +132,7 @@ async def followed_job(
     folder: Path, monkeypatch: pytest.MonkeyPatch, **options: Any
 ) -> AsyncIterator[tuple[Runner, Path, JobHandle[Any], list[JobHandle[Any]]]]:
     """A job that waits for a word at a pipe, and three that are to follow it in its worker."""
-    stale = options.pop("stale", None)
-    monkeypatch.setattr(assigner, "STALE_SECONDS", stale or 60.0)
+    monkeypatch.setattr(assigner, "STALE_SECONDS", 60.0)
     pipe = folder / "pipe"
     os.mkfifo(pipe)
     async with workers(folder, processes=1, **options) as runner:
@@ -141,7 +140,7 @@ async def followed_job(
         first, *others = await runner.enqueue_many(
             [w.wait_for_word.job(str(pipe)), *(w.who_am_i.job() for _ in range(3))]
         )
-        while not (stale or any(info.following == 3 for info in runner.registry.workers())):
+        while not any(info.following == 3 for info in runner.registry.workers()):
             await asyncio.sleep(0)
         yield runner, pipe, first, others
 
@@ -172,19 +171,6 @@ async def test_job_that_follows_another_can_be_cancelled_alone(
         pipe.write_text("go on\n")
         assert await first == "go on"
         assert [(await other)["attempt"] for other in (others[0], others[2])] == [1, 1]
-
-
-async def test_jobs_that_wait_too_long_behind_another_run_in_another_worker(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with followed_job(tmp_path, monkeypatch, stale=0.01) as (_, pipe, first, others):
-        while [(await other.job()).reason for other in others] != ["no_worker"] * 3:
-            await asyncio.sleep(0)
-
-        assert (await first.job()).state == "running"
-        pipe.write_text("end\n")
-        await first
-        assert [(await other)["attempt"] for other in others] == [1, 1, 1]
 
 
 async def test_time_limit_of_a_job_that_follows_another_runs_from_its_own_begin(
