@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import resource
+import signal
 import subprocess
 import sys
 import time
@@ -28,6 +30,16 @@ COMMANDS = {
     "ls --count": ["ls", "--count"],
     "--help, which opens nothing": ["--help"],
 }
+
+# A twentieth of a second's wait, and its looks: 13 % of a core beside 1,700 jobs a second.
+AS_TAIL = """
+import time
+while True:
+    end = time.perf_counter() + 0.0065
+    while time.perf_counter() < end:
+        pass
+    time.sleep(0.0435)
+"""
 
 
 def command(path: Path, *words: str) -> list[str]:
@@ -66,48 +78,29 @@ async def nothing() -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def in_a_loop(path: Path, *words: str) -> AsyncIterator[None]:
-    """One call after the other, as long as the block runs."""
+async def going_on(*words: str) -> AsyncIterator[None]:
+    """A program that goes on as long as the block runs.
 
-    async def call() -> None:
-        while True:
-            calling = await asyncio.create_subprocess_exec(
-                *command(path, *words), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-            )
-            try:
-                await calling.wait()
-            except asyncio.CancelledError:
-                calling.kill()
-                await calling.wait()
-                raise
-
-    calls = asyncio.create_task(call())
-    try:
-        yield
-    finally:
-        calls.cancel()
-        await asyncio.wait([calls])
-
-
-@asynccontextmanager
-async def tail(path: Path) -> AsyncIterator[None]:
-    """One that follows the events."""
-    following = await asyncio.create_subprocess_exec(
-        *command(path, "tail", "--json", "--since", "1s"), stdout=subprocess.PIPE
+    Nothing of it falls to the process that is measured: neither its output nor its children.
+    """
+    program = await asyncio.create_subprocess_exec(
+        *words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
-    assert following.stdout is not None
-    reading = asyncio.create_task(_read(following.stdout))
     try:
         yield
     finally:
-        following.terminate()
-        await following.wait()
-        await reading
+        os.killpg(program.pid, signal.SIGKILL)
+        await program.wait()
 
 
-async def _read(stream: asyncio.StreamReader) -> None:
-    while await stream.read(65_536):
-        pass
+def in_a_loop(path: Path, *words: str) -> AbstractAsyncContextManager[None]:
+    """One call after the other, as somebody's shell makes them."""
+    return going_on("/bin/sh", "-c", 'while :; do "$@"; done', "sh", *command(path, *words))
+
+
+def tail(path: Path) -> AbstractAsyncContextManager[None]:
+    """One that follows the events."""
+    return going_on(*command(path, "tail", "--json", "--since", "1s"))
 
 
 @asynccontextmanager
@@ -117,14 +110,21 @@ async def both(path: Path) -> AsyncIterator[None]:
         yield
 
 
+@asynccontextmanager
+async def as_much(path: Path) -> AsyncIterator[None]:
+    """The processor time of both, spent without a look at the database."""
+    async with going_on(sys.executable, "-c", AS_TAIL), in_a_loop(path, "--help"):
+        yield
+
+
 async def beside(path: Path, rounds: int, seconds: float) -> list[Row]:
     """What an enqueue takes, in turn alone and beside each."""
     cases: Mapping[str, Callable[[], AbstractAsyncContextManager[None]]] = {
         "alone": nothing,
-        "beside --help in a loop": lambda: in_a_loop(path, "--help"),
         "beside tail": lambda: tail(path),
         "beside ls in a loop": lambda: in_a_loop(path, "ls"),
         "beside tail and ls in a loop": lambda: both(path),
+        "beside as much that opens nothing": lambda: as_much(path),
     }
     best: dict[str, float] = {}
     async with Runner(path, queues=["neighbour"]) as runner:
@@ -135,16 +135,16 @@ async def beside(path: Path, rounds: int, seconds: float) -> list[Row]:
                 async with company(), neighbour.beside(took):
                     await asyncio.sleep(seconds)
                 best[name] = min(percentile(took, 99), best.get(name, math.inf))
-    all_of_it = "beside tail and ls in a loop"
-    rows = [
-        p99_row(f"enqueue {name}, p99, best of {rounds}", [best[name]],
-                BESIDE_BAR if name == all_of_it else None,
-                floor=None if name == "alone" else best["alone"] * 1e3)
-        for name in cases
+    alone, together = best["alone"] * 1e3, best["beside tail and ls in a loop"]
+    *looks, as_busy = (name for name in cases if name != "alone")
+    return [
+        p99_row(f"enqueue alone, p99, best of {rounds}", [best["alone"]]),
+        *(p99_row(f"enqueue {name}, p99", [best[name]], BESIDE_BAR, floor=alone) for name in looks),
+        p99_row(f"enqueue {as_busy}, p99", [best[as_busy]], floor=alone),
+        # Three busy processes on two cores wait for each other, whatever they do.
+        p99_row("tail and ls against as much that opens nothing", [together],
+                BESIDE_BAR, floor=best[as_busy] * 1e3),
     ]  # fmt: skip
-    # A process that starts again and again takes a core, whatever it does.
-    busy = best["beside --help in a loop"] * 1e3
-    return [*rows, p99_row("the last, against --help in a loop", [best[all_of_it]], floor=busy)]
 
 
 async def measure_all(folder: Path, jobs: int, rounds: int, seconds: float) -> list[Row]:
