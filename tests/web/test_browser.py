@@ -108,6 +108,8 @@ async def test_page_works_in_a_browser_and_through_the_death_of_its_server(
         with server_of(tmp_path, unused_tcp_port) as server:
             await until(page, f"{BAR} > {reached}")
             await shows(page, "completed")
+            await until(page, f"{BAR} === {upload.stat().st_size}")
+            await until(page, f"window.bars.at(-1) === {BAR}")
             bars = await page.evaluate("window.bars")
             name, content = await downloaded(page)
             await page.goto("about:blank")
