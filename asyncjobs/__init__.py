@@ -52,17 +52,17 @@ if TYPE_CHECKING:
     from .errors import WrongEventLoop as WrongEventLoop
     from .filters import JobFilter as JobFilter
     from .handle import JobHandle as JobHandle
+    from .inventory import AuditEntry as AuditEntry
+    from .inventory import BulkResult as BulkResult
+    from .inventory import Count as Count
+    from .inventory import InstanceInfo as InstanceInfo
+    from .inventory import Queue as Queue
+    from .inventory import WorkerInfo as WorkerInfo
     from .records import Attempt as Attempt
-    from .records import AuditEntry as AuditEntry
-    from .records import BulkResult as BulkResult
-    from .records import Count as Count
-    from .records import InstanceInfo as InstanceInfo
     from .records import Job as Job
     from .records import JobOutcome as JobOutcome
     from .records import NewJob as NewJob
     from .records import Progress as Progress
-    from .records import Queue as Queue
-    from .records import WorkerInfo as WorkerInfo
     from .registry import Registry as Registry
     from .rules.files import File as File
     from .rules.files import StoredFile as StoredFile
@@ -105,8 +105,8 @@ _HOMES = {
     "clock": "Clock",
     "filters": "JobFilter",
     "handle": "JobHandle",
-    "records": "Attempt AuditEntry BulkResult Count InstanceInfo Job JobOutcome NewJob "
-    "Progress Queue WorkerInfo",
+    "inventory": "AuditEntry BulkResult Count InstanceInfo Queue WorkerInfo",
+    "records": "Attempt Job JobOutcome NewJob Progress",
     "registry": "Registry",
     "rules.files": "File StoredFile",
     "rules.limiting": "Rate",

@@ -12,7 +12,8 @@ from .clock import new_id
 from .editing import as_edit, check_rate, edit_arguments
 from .errors import IllegalMove, InvalidOption, UnknownJob
 from .filters import JobFilter, applicable, as_json, check_fingerprint, to_filter
-from .records import BulkResult, Job
+from .inventory import BulkResult
+from .records import Job
 from .rules.limits import KEY_MAX, check_flag, check_text
 from .services.by_hand import change_all, change_by_hand
 from .store.base import AuditNote, ByHand, Cancel, Change, Delete, Requeue

@@ -18,7 +18,7 @@ from .store.queueing import SetQueue
 from .watching import follow
 
 if TYPE_CHECKING:
-    from .records import BulkResult
+    from .inventory import BulkResult
     from .services.engine import Engine
     from .store.journal import Event
 

@@ -16,17 +16,9 @@ from .filters import (
     is_counted,
     to_filter,
 )
+from .inventory import AuditEntry, Count, InstanceInfo, Queue, WorkerInfo
 from .queue_control import QueueControl
-from .records import (
-    Attempt,
-    AuditEntry,
-    Count,
-    InstanceInfo,
-    Job,
-    Queue,
-    WorkerInfo,
-    optional_datetime,
-)
+from .records import Attempt, Job, optional_datetime
 from .rules.limits import (
     PAGE_MAX,
     check_choice,

@@ -28,6 +28,7 @@ FLOORS = {
     "asyncjobs.clock": 0,
     "asyncjobs.states": 0,
     "asyncjobs.records": 0,
+    "asyncjobs.inventory": 0,
     "asyncjobs.locks": 0,
     "asyncjobs.rules": 1,
     "asyncjobs.store": 2,

@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from ..errors import IllegalMove, InvalidOption, StoreUnavailable, UnknownJob
 from ..filters import COUNT_MAX, applicable, to_filter
-from ..records import BulkResult, Count
+from ..inventory import BulkResult, Count
 from ..store.base import Change
 from ..store.sqlite.listing import count_rows
 from .asked import Asked, whole_id

@@ -7,7 +7,8 @@ from functools import partial
 from typing import get_args
 
 from ..filters import COUNT_MAX, is_counted, to_filter
-from ..records import Count, Job
+from ..inventory import Count
+from ..records import Job
 from ..rules.limits import PAGE_MAX, check_integer
 from ..store.base import Filter, Order
 from ..store.sqlite.listing import count, count_rows, list_jobs

@@ -13,7 +13,7 @@ from .asked import Asked
 from .changing import Verb
 
 if TYPE_CHECKING:
-    from ..records import BulkResult
+    from ..inventory import BulkResult
     from ..registry import Registry
 
 NAME = "retry"

@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar
 
 from msgspec.structs import replace
 
-from ..records import BulkResult
+from ..inventory import BulkResult
 from ..running.context import Run
 from ..running.mailbox import Mailboxes
 from ..store.base import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
-from ..records import AuditEntry, Queue
+from ..inventory import AuditEntry, Queue
 
 
 class InstanceRow(NamedTuple):

@@ -6,7 +6,7 @@ import sqlite3
 from datetime import datetime
 
 from ...clock import MICROSECONDS, to_datetime
-from ...records import AuditEntry, Count, Queue
+from ...inventory import AuditEntry, Count, Queue
 from ...states import State
 from ..base import Filter
 from ..overview import InstanceRow

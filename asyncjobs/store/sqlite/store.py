@@ -13,8 +13,9 @@ from typing import Any, TypeVar
 
 from ...clock import Clock, SystemClock, to_instant
 from ...errors import StoreUnavailable, UnfitConnection
+from ...inventory import AuditEntry, Queue
 from ...locks import FileLock
-from ...records import Attempt, AuditEntry, Job, Outcome, Queue
+from ...records import Attempt, Job, Outcome
 from ..base import Filter, Operation, Order, Page, Places, Violation
 from ..failures import Failure
 from ..journal import JournalEnd, JournalPage, JournalQuery, LogPage, Place, log_place_of

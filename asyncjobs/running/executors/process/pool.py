@@ -13,7 +13,8 @@ from collections.abc import Callable
 from random import Random
 
 from ....errors import WorkersFailed
-from ....records import Note, RunUsage, WorkerInfo
+from ....inventory import WorkerInfo
+from ....records import Note, RunUsage
 from ....rules.outcome import Happened
 from ...context import Run
 from ...ending import memory_happened, refusal_happened, stopped_happened, worker_lost

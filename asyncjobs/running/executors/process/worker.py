@@ -11,7 +11,8 @@ from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from ....records import RunUsage, WorkerInfo
+from ....inventory import WorkerInfo
+from ....records import RunUsage
 from ...context import Run
 from .forkserver import ForkServer
 from .link import RESET, Link

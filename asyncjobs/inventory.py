@@ -1,0 +1,125 @@
+"""What there is beside the single job: counts, queues, processes, and what people did by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Self
+
+from msgspec import Struct
+
+from .states import State
+
+
+class Count(int):
+    """A number of jobs; ``exact`` is false when counting stopped at 10,000 (``str``: "10,000+")."""
+
+    exact: bool
+
+    def __new__(cls, jobs: int, *, exact: bool = True) -> Self:
+        """``jobs``, counted to the end or not."""
+        count = super().__new__(cls, jobs)
+        count.exact = exact
+        return count
+
+    @classmethod
+    def up_to(cls, jobs: int, *, most: int) -> Self:
+        """``jobs`` of a count that stops one above ``most``."""
+        return cls(min(jobs, most), exact=jobs <= most)
+
+    def __str__(self) -> str:
+        return f"{int(self):,}" + ("" if self.exact else "+")
+
+
+class Queue(Struct, frozen=True, kw_only=True):
+    """A queue, as ``registry.queues`` shows it: what waits there, and what is set for it."""
+
+    name: str
+    counts: Mapping[State, int]
+    """Jobs by state, exact; states without jobs are there too."""
+    scheduled: Count
+    """Of the queued ones, those that are due later and have not failed."""
+    retrying: Count
+    """Of the queued ones, those that failed an attempt."""
+    oldest_due: datetime | None
+    """Since when the job waits that has been due for the longest; ``None`` when none is due."""
+    paused: bool = False
+    """Whether none of its jobs starts until it is resumed."""
+    running_max: int | None = None
+    """Jobs that may run at once, in all processes together."""
+    rate_jobs: int | None = None
+    """How many may start in :attr:`rate_per` seconds."""
+    rate_per: float | None = None
+
+
+class InstanceInfo(Struct, frozen=True, kw_only=True):
+    """A runner process, as ``registry.instances`` shows it."""
+
+    id: str
+    pid: int
+    host: str
+    started_at: datetime
+    ended_at: datetime | None
+    ended_by: str | None
+    """``stop`` or ``rescue``: others took its jobs over."""
+    running: int
+    """Jobs that it runs now."""
+    alive: bool
+    """Whether its process holds its lock; false with ``ended_at`` unset means: not rescued yet."""
+
+
+class WorkerInfo(Struct, frozen=True, kw_only=True):
+    """One subprocess of this runner, as ``registry.workers`` shows it."""
+
+    pid: int | None
+    """``None`` until it is born."""
+    executor: str
+    """``process``, or ``isolated`` when it is for one job alone."""
+    state: str
+    """``starting``, ``idle``, ``busy`` or ``leaving``."""
+    job_id: str | None
+    task: str | None
+    following: int
+    """How many jobs it was given beside that one, while jobs are short."""
+    jobs: int
+    """Served until now."""
+    rss: int
+    """Bytes of memory when it was last looked at: after each job, and every two seconds."""
+    peak_rss: int
+    cpu_seconds: float
+    """Of its jobs."""
+    started_at: datetime
+    leaving: str | None
+    """Why it gets no more jobs."""
+    replaced: str | None
+    """Why the last worker that was replaced before this one was made had to go."""
+
+
+class AuditEntry(Struct, frozen=True, kw_only=True):
+    """What somebody did by hand, as ``registry.audit`` shows it."""
+
+    position: int
+    at: datetime
+    actor: str | None
+    action: str
+    """``retry``, ``cancel`` or ``delete``; of a queue ``pause``, ``resume`` or ``set``."""
+    what: Mapping[str, Any]
+    """The filter, the job's id or the queue. Of a filter's ``arguments`` only the paths stand."""
+    matched: int
+    changed: int
+
+    @property
+    def skipped(self) -> int:
+        """Jobs whose state did not allow it, or that no longer passed the filter."""
+        return self.matched - self.changed
+
+
+class BulkResult(Struct, frozen=True, kw_only=True):
+    """What a bulk operation did, or would do."""
+
+    matched: int
+    """Jobs that passed the filter."""
+    changed: int
+    skipped: int
+    """Jobs whose state did not allow it, or that no longer passed the filter in their turn."""
+    dry_run: bool
