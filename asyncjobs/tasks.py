@@ -15,25 +15,20 @@ from .records import Callback, NewJob
 from .rules.callbacks import outcome_parameter
 from .rules.carrying import Carry, with_carried
 from .rules.codec import TaskCodec
-from .rules.joboptions import (
-    JobOptions,
-    check_timeout,
-    first_options,
-    next_options,
-)
-from .rules.limits import (
-    check_choice,
-    check_flag,
-    check_log_level,
-    check_memory_limit,
-    check_text,
-    unknown_option,
-)
+from .rules.joboptions import JobOptions, check_timeout, first_options, next_options
+from .rules.limits import check_log_level, check_memory_limit, check_text, unknown_option
 from .rules.retention import Keep, check_keeps
 from .rules.retry import Retry, RetryPolicy, check_retry
 from .running.catalogue import calling_module, made
 from .running.context import current_run
-from .running.functions import check_function, default_name, is_async, where
+from .running.functions import (
+    check_executor,
+    check_function,
+    check_retry_timeouts,
+    default_name,
+    is_async,
+    where,
+)
 from .running.resources import Resource, ResourceRegistrar
 from .scheduling import ScheduleRegistrar
 from .store.schedules import Declared
@@ -45,7 +40,6 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
-EXECUTORS = ("coroutine", "thread", "process", "isolated")
 _SYSTEM_CLOCK = SystemClock()
 
 
@@ -82,16 +76,11 @@ class Task(Generic[P, R]):
         self.module = calling_module()
         self.is_async = is_async(function)
         self.name = check_text(name if name is not None else default_name(function), "name")
-        if executor is None:
-            executor = "coroutine" if self.is_async else "thread"
-        self.executor = check_choice(executor, "executor", EXECUTORS)
+        self.executor = check_executor(executor, asynchronous=self.is_async)
         self.memory_limit = check_memory_limit(memory_limit, self.executor)
         self.retry: RetryPolicy = Retry() if retry is None else check_retry(retry)
         self.timeout = None if timeout is None else check_timeout(timeout)
-        # A thread runs on after its time is up: a second one beside it is for the user to ask for.
-        if retry_timeouts is None:
-            retry_timeouts = self.executor != "thread"
-        self.retry_timeouts = check_flag(retry_timeouts, "retry_timeouts")
+        self.retry_timeouts = check_retry_timeouts(retry_timeouts, self.executor)
         self.log_level = check_log_level(log_level)
         self.keep: Mapping[str, Keep] = check_keeps(
             completed=keep_completed, failed=keep_failed, cancelled=keep_cancelled

@@ -1,4 +1,4 @@
-"""The functions that tasks are made of: which will do, and what they are called."""
+"""The functions that tasks are made of: which will do, what they are called, what runs them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ import sys
 from typing import Any
 
 from ..errors import InvalidOption
+from ..rules.limits import check_choice, check_flag
 from .executors.process.settings import MAIN
+
+EXECUTORS = ("coroutine", "thread", "process", "isolated")
 
 
 def check_function(function: object, *others: type) -> None:
@@ -24,6 +27,19 @@ def is_async(function: Any) -> bool:
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
         getattr(function, "__call__", None)  # noqa: B004 - an object with an async __call__
     )
+
+
+def check_executor(executor: str | None, *, asynchronous: bool) -> str:
+    """What the jobs run in; if not said, as its function is written."""
+    if executor is None:
+        return "coroutine" if asynchronous else "thread"
+    return check_choice(executor, "executor", EXECUTORS)
+
+
+def check_retry_timeouts(value: bool | None, executor: str) -> bool:
+    """Whether a job is tried again that took too long; if not said, unless it is in a thread."""
+    # A thread runs on after its time is up: a second one beside it is for the user to ask for.
+    return executor != "thread" if value is None else check_flag(value, "retry_timeouts")
 
 
 def default_name(function: Any) -> str:
