@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from .registry import Registry as Registry
     from .rules.files import File as File
     from .rules.files import StoredFile as StoredFile
+    from .rules.limiting import Limit as Limit
     from .rules.limiting import Rate as Rate
     from .rules.retry import Retry as Retry
     from .rules.timetable import At as At
@@ -109,7 +110,7 @@ _HOMES = {
     "records": "Attempt Job JobOutcome NewJob Progress",
     "registry": "Registry",
     "rules.files": "File StoredFile",
-    "rules.limiting": "Rate",
+    "rules.limiting": "Limit Rate",
     "rules.retry": "Retry",
     "rules.timetable": "At Cron Every",
     "runner": "Runner",

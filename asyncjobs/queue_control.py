@@ -89,7 +89,7 @@ class QueueControl(Changes):
             return False
         if any(found.paused for found in await store.queues(most=1) if found.name == queue):
             return True
-        due = Filter(states=("queued",), queue=queue, run_before=store.now() + 1)
+        due = Filter(states=("queued", "blocked"), queue=queue, run_before=store.now() + 1)
         return not await store.count_rows(due, most=1)
 
     async def purge_queue(

@@ -18,6 +18,23 @@ SUMMARY_MAX = 200
 """Characters of an error's text that go into one line: a log record, an exception's message."""
 
 
+class JobLimit(Struct, frozen=True):
+    """The key that a new job is limited by, and what it allows."""
+
+    name: str
+    """The task, or what several tasks call the limit that they share."""
+    key: str
+    running: int | None = None
+    rate: tuple[int, int, int] | None = None
+    """Jobs, microseconds of the period, burst."""
+    ordered: bool = False
+    stops: bool = False
+    """Whether a job that fails for good keeps its permit."""
+
+    def __repr__(self) -> str:
+        return f"<JobLimit of {self.name!r}>"  # the key comes from arguments
+
+
 class NewJob(Struct, Generic[R_co], frozen=True, gc=False):
     """One job, checked and ready to be enqueued, as often as one likes: the id makes it one row.
 
@@ -46,6 +63,7 @@ class NewJob(Struct, Generic[R_co], frozen=True, gc=False):
     """The same as an instant. Not together with ``expires``."""
     own_retention: bool = False
     """Whether its task says how long it stays."""
+    limit: JobLimit | None = None
 
     def __repr__(self) -> str:
         return f"<NewJob {self.id} of task {self.task!r}>"
@@ -189,6 +207,7 @@ class Callback(Struct, frozen=True, omit_defaults=True):
     would double its backslashes with every callback of a callback."""
     expires: int | None = None
     own_retention: bool = False
+    limit: JobLimit | None = None
 
 
 class Occurrence(Struct, frozen=True, omit_defaults=True):
@@ -239,6 +258,8 @@ class Transition(Struct, frozen=True, gc=False):
     """What the run said last: written with the outcome, so that it is not lost."""
     followed: bool = False
     """Whether another job may follow the outcome."""
+    limited: bool = False
+    """Whether the job has a limit, so that others may wait for its end."""
 
     @property
     def state(self) -> State:

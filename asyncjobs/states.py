@@ -30,6 +30,8 @@ class Event(StrEnum):
     RESCUED = "rescued"
     CANCELLED = "cancelled"
     PARKED = "parked"
+    HELD = "held"
+    ADMITTED = "admitted"
     REQUEUED = "requeued"
     DELETED = "deleted"
     PRUNED = "pruned"
@@ -57,6 +59,8 @@ MOVES: Final[dict[Event, tuple[frozenset[State], State | None]]] = {
     Event.RESCUED: (_RUNNING, State.QUEUED),
     Event.CANCELLED: (_WAITING | _RUNNING, State.CANCELLED),
     Event.PARKED: (frozenset({State.QUEUED}), State.BLOCKED),
+    Event.HELD: (frozenset({State.QUEUED}), State.BLOCKED),
+    Event.ADMITTED: (frozenset({State.BLOCKED}), State.QUEUED),
     Event.REQUEUED: (FINISHED, State.QUEUED),
     Event.DELETED: (FINISHED | _WAITING, None),
     Event.PRUNED: (FINISHED, None),

@@ -11,11 +11,12 @@ import msgspec
 
 from .clock import SystemClock, new_id
 from .errors import InvalidOption, TaskExists, UnknownTask
-from .records import Callback, NewJob
+from .records import Callback, JobLimit, NewJob
 from .rules.callbacks import outcome_parameter
 from .rules.carrying import Carry, with_carried
 from .rules.codec import TaskCodec
 from .rules.joboptions import JobOptions, check_timeout, first_options, next_options
+from .rules.limiting import Limit, check_limit, key_of
 from .rules.limits import check_log_level, check_memory_limit, check_text, unknown_option
 from .rules.retention import Keep, check_keeps
 from .rules.retry import Retry, RetryPolicy, check_retry
@@ -67,6 +68,7 @@ class Task(Generic[P, R]):
         keep_cancelled: int | timedelta | None = None,
         on_complete: Task[Any, Any] | None = None,
         on_failure: Task[Any, Any] | None = None,
+        limit: Limit | None = None,
         **unknown: Never,
     ) -> None:
         if unknown:
@@ -90,6 +92,7 @@ class Task(Generic[P, R]):
             expires=expires, own_retention=bool(self.keep),
             on_complete=_callback(on_complete, "on_complete"),
             on_failure=_callback(on_failure, "on_failure"),
+            limit=check_limit(limit, function, self.name),
         )  # fmt: skip
         self.carry: Carry = {}
         """Context variables that travel with its jobs, as its runner says."""
@@ -153,6 +156,7 @@ class Task(Generic[P, R]):
         expires: float | timedelta | datetime | None = None,
         on_complete: Task[Any, Any] | None = None,
         on_failure: Task[Any, Any] | None = None,
+        limit: Limit | None = None,
         **unknown: Never,
     ) -> TaskOptions[P, R]:
         """The same task with other options for the jobs that are made from the result.
@@ -173,7 +177,7 @@ class Task(Generic[P, R]):
             max_crashes: crashes after which the job fails; 1 to 1,000.
             expires: seconds or timedelta from enqueue on, or an aware datetime: not started by
                 then, the job is cancelled and its handle raises ``JobExpired``.
-            on_complete, on_failure: in place of the task's.
+            on_complete, on_failure, limit: in place of the task's.
 
         Raises:
             InvalidOption: naming the option and its value.
@@ -186,6 +190,7 @@ class Task(Generic[P, R]):
             max_crashes=max_crashes, expires=expires, now=self._now(),
             on_complete=_callback(on_complete, "on_complete"),
             on_failure=_callback(on_failure, "on_failure"),
+            limit=check_limit(limit, self.function, self.name),
         )  # fmt: skip
         return TaskOptions(self, options)
 
@@ -239,7 +244,12 @@ class Task(Generic[P, R]):
             options.expires,
             options.expires_at,
             options.own_retention,
+            None if options.limit is None else self._job_limit(options.limit, args, kwargs),
         )
+
+    def _job_limit(self, limit: Limit, args: tuple[Any, ...], kwargs: dict[str, Any]) -> JobLimit:
+        arguments = self.codec.signature.bind_with_defaults(args, kwargs)
+        return limit.of_job(self.name, key_of(limit, arguments, self.name))
 
     # The runner's side
 
@@ -370,6 +380,7 @@ class TaskRegistrar(ResourceRegistrar, ScheduleRegistrar):
         keep_cancelled: int | timedelta | None = None,
         on_complete: Task[Any, Any] | None = None,
         on_failure: Task[Any, Any] | None = None,
+        limit: Limit | None = None,
     ) -> _Decorator: ...
 
     def task(self, function: Any = None, /, **options: Any) -> Any:
@@ -398,6 +409,7 @@ class TaskRegistrar(ResourceRegistrar, ScheduleRegistrar):
             on_complete: a task whose job is enqueued in the commit that completes a job of this
                 one; it gets the ``JobOutcome`` as its only argument.
             on_failure: the same when a job has failed or was cancelled.
+            limit: a ``Limit``: how many jobs of a key may run at once, or start in a period.
 
         Raises:
             InvalidOption: naming the option and its value.
@@ -456,6 +468,11 @@ def _callback(task: object, option: str) -> Callback | None:
     if not isinstance(task, Task):
         raise InvalidOption(f"{option} must be a task, got {type(task).__name__}")
     own = task._options
+    if own.limit is not None and own.limit.key is not None:
+        raise InvalidOption(
+            f"{option}: task {task.name!r} has a limit by key, and a JobOutcome has no key; leave "
+            "key= out, so that all its jobs share one"
+        )
     return Callback(
         task=task.name,
         parameter=outcome_parameter(task.function, option, task.name),
@@ -465,4 +482,5 @@ def _callback(task: object, option: str) -> Callback | None:
         options=msgspec.Raw((own.stored or "null").encode()),
         expires=own.expires,
         own_retention=own.own_retention,
+        limit=None if own.limit is None else own.limit.of_job(task.name, ""),
     )

@@ -18,6 +18,7 @@ NAMES = (
     "awaiters",
     "bulk",
     "backlog",
+    "limits",
     "registry",
     "commands",
     "memory",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from asyncjobs import Retry, Runner, Task
+from asyncjobs import Limit, Retry, Runner, Task
 from asyncjobs.rules.limits import keywords_of
 
 ROOT = Path(__file__).parent.parent
@@ -121,9 +121,10 @@ def test_status_routes_and_what_they_show_are_those_of_the_code() -> None:
         ("`@runner.task(...)` and `@tasks.task(...)`:", keywords_of(Task.__init__)),
         ("`task.options(...)`, for", keywords_of(Task.options)),
         ("`Retry(...)`; ", list(Retry.__struct_fields__)),
+        ("`Limit(...)`:", list(Limit.__struct_fields__)),
         ("`runner.schedules.create(...)`:", keywords_of(Runner.schedule)),
     ],
-    ids=["Runner", "task", "options", "Retry", "schedule"],
+    ids=["Runner", "task", "options", "Retry", "Limit", "schedule"],
 )
 def test_table_of_options_has_those_of_the_code(head: str, names: list[str]) -> None:
     table = README.split(head)[1].split("\n\n")[1]

@@ -94,4 +94,5 @@ def follow(
         options=options,
         expires=callback.expires,
         own_retention=callback.own_retention,
+        limit=callback.limit,
     )

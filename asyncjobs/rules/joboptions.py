@@ -13,6 +13,7 @@ from ..clock import to_instant, to_microseconds, to_seconds
 from ..errors import InvalidOption
 from ..records import Callback, Occurrence
 from .expiry import check_expires, check_job_expires, check_order
+from .limiting import Limit
 from .limits import (
     KEY_MAX,
     OPTIONS_MAX,
@@ -42,6 +43,7 @@ class JobOptions(Struct, frozen=True, kw_only=True):
     own_retention: bool = False
     on_complete: Callback | None = None
     on_failure: Callback | None = None
+    limit: Limit | None = None
     stored: str | None = None
     """What is kept with the job's row, as JSON."""
 
@@ -56,6 +58,8 @@ class StoredOptions(Struct, omit_defaults=True):
     on_complete: Callback | None = None
     on_failure: Callback | None = None
     scheduled: Occurrence | None = None
+    limited: bool = False
+    """Whether it has a limit, so that others may wait for its end."""
 
     @property
     def followed(self) -> bool:
@@ -84,6 +88,7 @@ def first_options(
     own_retention: bool,
     on_complete: Callback | None,
     on_failure: Callback | None,
+    limit: Limit | None,
 ) -> JobOptions:
     """A task's own options.
 
@@ -98,7 +103,10 @@ def first_options(
         own_retention=own_retention,
         on_complete=on_complete,
         on_failure=on_failure,
-        stored=stored_options(on_complete=on_complete, on_failure=on_failure),
+        limit=limit,
+        stored=stored_options(
+            on_complete=on_complete, on_failure=on_failure, limited=limit is not None
+        ),
     )
 
 
@@ -120,6 +128,7 @@ def next_options(
     expires: float | timedelta | datetime | None,
     on_complete: Callback | None,
     on_failure: Callback | None,
+    limit: Limit | None,
     now: int,
 ) -> JobOptions:
     """A task's ``own`` options with those of one ``options(...)`` in their place.
@@ -133,7 +142,7 @@ def next_options(
     if on_crash is not None or max_crashes is not None:
         crashes = check_crashes("retry" if on_crash is None else on_crash, max_crashes)
     on_complete = on_complete or own.on_complete
-    on_failure = on_failure or own.on_failure
+    on_failure, limit = on_failure or own.on_failure, limit or own.limit
     run_at = None if at is None else to_instant(at, "at")
     wait = None if delay is None else to_microseconds(to_seconds(delay, "delay"))
     expires_in, expires_at = _expiry(own, expires, run_at=run_at, delay=wait, now=now)
@@ -152,10 +161,12 @@ def next_options(
         own_retention=own.own_retention,
         on_complete=on_complete,
         on_failure=on_failure,
+        limit=limit,
         stored=stored_options(
-            timeout=timeout, retry=retry, on_complete=on_complete, on_failure=on_failure
+            timeout=timeout, retry=retry, on_complete=on_complete, on_failure=on_failure,
+            limited=limit is not None,
         ),
-    )
+    )  # fmt: skip
 
 
 def _expiry(
@@ -178,6 +189,7 @@ def stored_options(
     retry: object = None,
     on_complete: Callback | None = None,
     on_failure: Callback | None = None,
+    limited: bool = False,
 ) -> str | None:
     """What differs from the task's own, and what follows, as JSON; ``None`` for nothing."""
     stored: dict[str, object] = {}
@@ -189,6 +201,8 @@ def stored_options(
         stored["on_complete"] = on_complete
     if on_failure is not None:
         stored["on_failure"] = on_failure
+    if limited:
+        stored["limited"] = True
     if not stored:
         return None
     encoded = msgspec.json.encode(stored).decode()

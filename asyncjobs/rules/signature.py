@@ -79,6 +79,10 @@ class Signature:
             raise self._wrong(f"needs the argument {_names(missing)}")
         return bound
 
+    def bind_with_defaults(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """The same with the parameters that the call has left to their defaults."""
+        return {**self._defaults, **self.bind(args, kwargs)}
+
     def _bind_named(self, bound: dict[str, Any], kwargs: dict[str, Any]) -> None:
         extra = {}
         for name, value in kwargs.items():

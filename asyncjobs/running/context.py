@@ -106,6 +106,8 @@ class Run(msgspec.Struct, eq=False):
     """What its context variables are to be."""
     followed: bool = False
     """Whether another job may follow its outcome."""
+    limited: bool = False
+    """Whether its job has a limit, so that others may wait for its end."""
 
     def set_carried(self) -> None:
         """Set the context variables that travelled with the job, those that are known here."""
@@ -117,8 +119,9 @@ class Run(msgspec.Struct, eq=False):
     def complement(self, transition: Transition) -> Transition:
         """The run's transition with all that goes to disk along with it."""
         return replace(
-            transition, note=self.collect_notes(), followed=self.followed, usage=self.usage
-        )
+            transition, note=self.collect_notes(), followed=self.followed, usage=self.usage,
+            limited=self.limited,
+        )  # fmt: skip
 
     def collect_notes(self) -> Note | None:
         """What it has said and is not known to be on disk."""
@@ -143,6 +146,7 @@ class Run(msgspec.Struct, eq=False):
             self.timeout = options.timeout
         self.retry = options.retry or self.retry
         self.carried, self.followed = options.carried, options.followed
+        self.limited = options.limited
 
     def start_notes(self) -> Notes:
         """The run's notes, from its first word on, whichever of its threads says it."""

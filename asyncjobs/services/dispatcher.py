@@ -224,9 +224,9 @@ class Dispatcher:
         transition = decide(job, happened, self.now(), cancel_requested=run.stop_reason == "user")
         if transition.error is not None and not run.completes_in:
             log_error(run, transition.error, transition.event)
-        if run.followed or run.notes is not None or run.usage is not None:
+        if run.followed or run.limited or run.notes is not None or run.usage is not None:
             transition = run.complement(transition)
-        if job.queue in self._capped:
+        if run.limited or job.queue in self._capped:
             self._due = True  # the claim that goes with this report finds the room that it makes
         self._commit.report(transition, run)
 
@@ -245,8 +245,8 @@ class Dispatcher:
             if transition.followed:
                 self.wake()
                 self._bell.tell_jobs()
-            if self.draining and run.job.queue in self._capped:
-                self._bell.tell_jobs()  # there is room for others
+            if run.limited or run.job.queue in self._capped:
+                self._made_room()
             if answer == "unstorable":
                 self._report_unstorable(run)
                 continue
@@ -271,6 +271,12 @@ class Dispatcher:
                 self._wake_at(transition.run_at)
             run.cause = None  # its traceback holds the run: a circle again
         self._check_quiet()
+
+    def _made_room(self) -> None:
+        """The end of a run has made room for another, which a claim that went along has seen."""
+        if not self._slots.asked:
+            self.wake()
+            self._bell.tell_jobs()
 
     def _deliver(self, run: Run, state: State, t: Transition) -> None:
         if self._bell.others:

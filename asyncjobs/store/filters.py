@@ -16,8 +16,8 @@ from .base import Filter, Order
 from .walks import states_of
 
 Clause = tuple[str, Sequence[Any]]
-Levels = Callable[[str], Sequence[tuple[str, int]]]
-"""The (queue, priority) pairs that hold queued jobs, the (task, priority) ones of blocked jobs."""
+Levels = Callable[[str], Sequence[Sequence[Any]]]
+"""Every (queue, priority) that has queued jobs, every (reason, task, priority) that has blocked."""
 
 # With the index named, no table's statistics can make SQLite walk another way than was decided.
 _SOURCES = {
@@ -47,7 +47,7 @@ _STATES = {
     "scheduled": "j.state = 'queued' AND j.run_at > ? AND NOT EXISTS (SELECT 1 FROM asyncjobs_jobs"
     " AS r INDEXED BY asyncjobs_retrying"
     " WHERE r.state = 'queued' AND r.attempt > 0 AND r.seq = j.seq)",
-    "blocked": "j.state = 'blocked' AND j.reason = 'unknown_task'",
+    "blocked": "j.state = 'blocked'",
     "completed": "j.state = 'completed' AND j.finished_at IS NOT NULL",
     "failed": "j.state = 'failed' AND j.finished_at IS NOT NULL",
     "cancelled": "j.state = 'cancelled' AND j.finished_at IS NOT NULL",
@@ -55,7 +55,7 @@ _STATES = {
 _LEVELS = {
     "queued": "j.queue = ? AND j.priority = ?",
     "scheduled": "j.queue = ? AND j.priority = ?",
-    "blocked": "j.task = ? AND j.priority = ?",
+    "blocked": "j.reason = ? AND j.task = ? AND j.priority = ?",
 }
 _TAGGED = "EXISTS (SELECT 1 FROM asyncjobs_tags AS w WHERE w.tag = ? AND w.seq = j.seq)"
 _ERROR = (

@@ -36,8 +36,9 @@ class Event(Struct, frozen=True, kw_only=True, gc=False):
     at: datetime
     kind: str
     """``enqueued``, ``claimed``, ``completed``, ``failed``, ``retrying``, ``snoozed``,
-    ``released``, ``rescued``, ``cancelled``, ``parked``, ``requeued``, ``deleted``, ``pruned``,
-    ``progress``, or, for those who ask for it, ``logged``: there are new lines of its log."""
+    ``released``, ``rescued``, ``cancelled``, ``parked``, ``held``, ``admitted``, ``requeued``,
+    ``deleted``, ``pruned``, ``progress``, or, for those who ask for it, ``logged``: there are new
+    lines of its log."""
     job_id: str
     task: str
     queue: str

@@ -94,7 +94,7 @@ async def test_claim_of_parked_jobs_walks_their_index(
         assert len((await file_desk.claim(tasks={"strange": "coroutine"})).jobs) == 1
     lines = await plans.of("asyncjobs_parked")
     assert whole_walks(lines) == []
-    assert any("asyncjobs_parked (task=?" in line for line in lines)
+    assert any("asyncjobs_parked (reason=? AND task=?" in line for line in lines)
     assert SORT not in lines
 
 
@@ -158,7 +158,7 @@ async def test_prune_seeks_by_state_and_end(file_store: SQLiteStore, file_desk: 
 
 CLAIMABLE = "SEARCH j USING INDEX asyncjobs_claimable (queue=? AND priority=?"
 FINISHED = "SEARCH j USING COVERING INDEX asyncjobs_finished (state=?"
-PARKED = "SEARCH j USING INDEX asyncjobs_parked (task=? AND priority=?"
+PARKED = "SEARCH j USING INDEX asyncjobs_parked (reason=? AND task=? AND priority=?"
 CREATED = "SEARCH j USING COVERING INDEX sqlite_autoindex_asyncjobs_jobs_1"
 
 KIND = fingerprint_of("x", ERROR.type, "")

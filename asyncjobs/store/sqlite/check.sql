@@ -44,6 +44,27 @@ SELECT fingerprint FROM (
 SELECT j.id FROM asyncjobs_attempts AS a JOIN asyncjobs_jobs AS j ON j.seq = a.seq
 WHERE a.claim > j.claim LIMIT 5;
 
+-- limit_places: a job with a limit holds a permit, waits for one, or has ended
+SELECT j.id FROM asyncjobs_limited AS l JOIN asyncjobs_jobs AS j ON j.seq = l.seq
+JOIN asyncjobs_limits AS k ON k.id = l.limit_id
+WHERE CASE ifnull(l.place, 'out')
+  WHEN 'in' THEN NOT (
+    j.state IN ('queued', 'running') OR (j.state = 'blocked' AND j.reason = 'unknown_task')
+    OR (j.state = 'failed' AND k.stops))
+  WHEN 'out' THEN j.finished_at IS NULL
+  ELSE NOT (j.state = 'blocked' AND j.reason = 'limit') END LIMIT 5;
+
+-- limit_rows: who waits for a permit has a place, and no line waits while it could go on
+SELECT id FROM asyncjobs_jobs AS j WHERE state = 'blocked' AND reason = 'limit' AND NOT EXISTS (
+  SELECT 1 FROM asyncjobs_limited AS l WHERE l.seq = j.seq AND l.place IN ('ready', 'later'))
+UNION ALL
+SELECT 'a job of ' || k.name FROM asyncjobs_limits AS k
+WHERE k.opens_at IS NULL
+  AND EXISTS (SELECT 1 FROM asyncjobs_limited AS l WHERE l.limit_id = k.id AND l.place = 'ready')
+  AND ifnull(k.running, 9e9) > (
+    SELECT count(*) FROM asyncjobs_limited AS l WHERE l.limit_id = k.id AND l.place = 'in')
+LIMIT 5;
+
 -- orphans: everything that hangs on a job has its job
 SELECT 'payload ' || seq FROM asyncjobs_payloads
 WHERE seq NOT IN (SELECT seq FROM asyncjobs_jobs)
@@ -59,6 +80,9 @@ UNION ALL SELECT 'log line ' || seq FROM asyncjobs_logs
 WHERE seq NOT IN (SELECT seq FROM asyncjobs_jobs)
 UNION ALL SELECT 'file ' || file FROM asyncjobs_files
 WHERE gone = 0 AND seq NOT IN (SELECT seq FROM asyncjobs_results)
+UNION ALL SELECT 'place ' || seq FROM asyncjobs_limited
+WHERE seq NOT IN (SELECT seq FROM asyncjobs_jobs)
+  OR limit_id NOT IN (SELECT id FROM asyncjobs_limits)
 UNION ALL SELECT 'attempt ' || seq FROM asyncjobs_attempts
 WHERE seq NOT IN (SELECT seq FROM asyncjobs_jobs)
 UNION ALL SELECT 'usage ' || seq FROM asyncjobs_usage

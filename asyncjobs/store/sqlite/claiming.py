@@ -18,6 +18,7 @@ from ...rules.expiry import is_expired
 from ...rules.limits import FLUSH_ROWS_MAX
 from ...states import Event, State
 from ..base import Claim, ClaimResult
+from .admitting import look_at_lines
 from .expiring import expire_those
 from .gates import Gates
 from .transaction import Transaction, to_json
@@ -122,6 +123,8 @@ class _Selection:
 def claim(tx: Transaction, operation: Claim) -> ClaimResult:
     """Take due jobs for the free slots."""
     unstarted = tx.unstarted()
+    held = any(state == State.BLOCKED and jobs > 0 for (_, state), jobs in unstarted.items())
+    look_at = look_at_lines(tx) if held else None
     gates = Gates(tx)
     selection = _Selection(operation, unstarted, gates, tx.now)
     levels = _levels(tx, operation.queues)
@@ -135,6 +138,7 @@ def claim(tx: Transaction, operation: Claim) -> ClaimResult:
     if selection.unseen:
         selection.waiting.update(selection.room)  # there may be something for them after all
     due = [_next_due(tx, gates, *level) for level in levels] if saw_all else []
+    due.append(look_at)
     gates.settle(tx)
     return ClaimResult(
         _claim(tx, operation.instance, selection),

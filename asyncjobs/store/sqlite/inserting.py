@@ -8,6 +8,7 @@ from typing import Any
 from ...records import Accepted, Claimed, NewJob
 from ...states import Event, State
 from ..base import Insert
+from .admitting import Arrival, line_up
 from .transaction import STATEMENTS, Transaction, from_json, to_json
 
 _Kind = tuple[str, str, int, int, str, str | None, bool]
@@ -81,6 +82,7 @@ def insert_rows(
     keys: list[Any] = []
     tags: list[Any] = []
     claimed = []
+    arrivals = []
     for seq, job in enumerate(jobs, first):
         run_at = job.run_at
         if run_at is None:
@@ -103,6 +105,8 @@ def insert_rows(
             keys += (job.key, job.task, seq)
         for tag in job.tags:
             tags += (tag, seq)
+        if job.limit is not None:
+            arrivals.append(Arrival(seq, run_at, job))
         if instance is not None:
             claimed.append(Claimed(
                 seq, job.id, job.task, job.queue, 1, 1, 0, 0, job.trigger, tags_json, job.options,
@@ -118,6 +122,8 @@ def insert_rows(
     if instance is not None:
         fences[1::2] = [1] * len(jobs)
         tx.note(Event.CLAIMED, fences)
+    if arrivals:
+        line_up(tx, arrivals)
     return claimed
 
 

@@ -88,12 +88,12 @@ def count_rows(
 def _branches(
     connection: sqlite3.Connection, what: Filter, order: Order, now: int, place: Sequence[Any] = ()
 ) -> list[Branch]:
-    def levels(state: str) -> list[tuple[str, int]]:
+    def levels(state: str) -> list[Sequence[Any]]:
         statement, name = (
             ("parked_levels", what.task) if state == "blocked" else ("claim_levels", what.queue)
         )
         found = connection.execute(STATEMENTS[statement]).fetchall()
-        return [level for level in found if name is None or level[0] == name]
+        return [level for level in found if name is None or level[-2] == name]
 
     walk = choose(what, order, _sizes(connection, what))
     return branches(what, order, walk, now, levels, place)

@@ -544,27 +544,36 @@ SELECT count(*) FROM (SELECT 1 FROM {source} WHERE {where} LIMIT ?);
 SELECT j.id FROM json_each(?) AS w CROSS JOIN asyncjobs_jobs AS j ON j.seq = w.value
 WHERE {where};
 
--- parked_levels: every (task, priority) that has parked jobs, by skipping through the index.
+-- parked_levels: every (reason, task, priority) that has blocked jobs, by skipping through the index.
 WITH RECURSIVE
-tasks (task) AS (
-  SELECT min(task) FROM asyncjobs_jobs INDEXED BY asyncjobs_parked
-  WHERE state = 'blocked' AND reason = 'unknown_task'
+reasons (reason) AS (
+  SELECT min(reason) FROM asyncjobs_jobs INDEXED BY asyncjobs_parked WHERE state = 'blocked'
   UNION ALL
-  SELECT (SELECT min(j.task) FROM asyncjobs_jobs AS j INDEXED BY asyncjobs_parked
-          WHERE j.state = 'blocked' AND j.reason = 'unknown_task' AND j.task > tasks.task)
+  SELECT (SELECT min(j.reason) FROM asyncjobs_jobs AS j INDEXED BY asyncjobs_parked
+          WHERE j.state = 'blocked' AND j.reason > reasons.reason)
+  FROM reasons WHERE reason IS NOT NULL
+),
+tasks (reason, task) AS (
+  SELECT reason, (SELECT min(j.task) FROM asyncjobs_jobs AS j INDEXED BY asyncjobs_parked
+                  WHERE j.state = 'blocked' AND j.reason = reasons.reason)
+  FROM reasons WHERE reason IS NOT NULL
+  UNION ALL
+  SELECT reason, (SELECT min(j.task) FROM asyncjobs_jobs AS j INDEXED BY asyncjobs_parked
+                  WHERE j.state = 'blocked' AND j.reason = tasks.reason AND j.task > tasks.task)
   FROM tasks WHERE task IS NOT NULL
 ),
-levels (task, priority) AS (
-  SELECT task, (SELECT max(j.priority) FROM asyncjobs_jobs AS j INDEXED BY asyncjobs_parked
-                WHERE j.state = 'blocked' AND j.reason = 'unknown_task' AND j.task = tasks.task)
+levels (reason, task, priority) AS (
+  SELECT reason, task, (SELECT max(j.priority) FROM asyncjobs_jobs AS j INDEXED BY asyncjobs_parked
+                        WHERE j.state = 'blocked' AND j.reason = tasks.reason
+                          AND j.task = tasks.task)
   FROM tasks WHERE task IS NOT NULL
   UNION ALL
-  SELECT task, (SELECT max(j.priority) FROM asyncjobs_jobs AS j INDEXED BY asyncjobs_parked
-                WHERE j.state = 'blocked' AND j.reason = 'unknown_task' AND j.task = levels.task
-                  AND j.priority < levels.priority)
+  SELECT reason, task, (SELECT max(j.priority) FROM asyncjobs_jobs AS j INDEXED BY asyncjobs_parked
+                        WHERE j.state = 'blocked' AND j.reason = levels.reason
+                          AND j.task = levels.task AND j.priority < levels.priority)
   FROM levels WHERE priority IS NOT NULL
 )
-SELECT task, priority FROM levels WHERE priority IS NOT NULL;
+SELECT reason, task, priority FROM levels WHERE priority IS NOT NULL;
 
 -- last_seq: the seq of the job that was accepted last.
 SELECT jobs FROM asyncjobs_counts WHERE queue = '' AND task = '' AND state = 'accepted';
@@ -751,3 +760,103 @@ SELECT s.name, s.origin, s.plan, s.job, s.created_at, s.next_at, s.waiting_at, s
        s.runs, s.missed, s.skipped, s.last_at, s.last_id, ifnull(j.state, s.last_state)
 FROM asyncjobs_schedules AS s LEFT JOIN asyncjobs_jobs AS j ON j.seq = s.last_seq
 WHERE s.name >= ? AND s.removed_at IS NULL ORDER BY s.name LIMIT ?;
+
+-- set_limits: the keys' rows, as said last; one that was pushed back stays so unless its rate changes.
+INSERT INTO asyncjobs_limits
+  (name, key, running, rate_jobs, rate_per, rate_burst, ordered, stops) VALUES {rows:8}
+ON CONFLICT (name, key) DO UPDATE
+SET opens_at = iif(rate_jobs IS excluded.rate_jobs AND rate_per IS excluded.rate_per
+                   AND rate_burst IS excluded.rate_burst, opens_at, NULL),
+    running = excluded.running, rate_jobs = excluded.rate_jobs, rate_per = excluded.rate_per,
+    rate_burst = excluded.rate_burst, ordered = excluded.ordered, stops = excluded.stops
+RETURNING id, name, key;
+
+-- insert_limited: places of new jobs in the lines of their keys.
+INSERT OR ROLLBACK INTO asyncjobs_limited (seq, limit_id, place, priority, run_at)
+VALUES {rows:5};
+
+-- limit_rooms: what keys allow, how many permits are taken and, where there is a rate, how many of
+-- those jobs have not started.
+SELECT k.id, k.running, k.rate_jobs, k.rate_per, k.rate_burst, k.spent, k.opens_at,
+       (SELECT count(*) FROM asyncjobs_limited AS l WHERE l.limit_id = k.id AND l.place = 'in'),
+       iif(k.rate_jobs IS NULL, 0, (
+         SELECT count(*) FROM asyncjobs_limited AS l
+         CROSS JOIN asyncjobs_jobs AS j ON j.seq = l.seq
+         WHERE l.limit_id = k.id AND l.place = 'in' AND +j.state = 'queued'))
+FROM json_each(?) AS w CROSS JOIN asyncjobs_limits AS k ON k.id = w.value;
+
+-- next_in_lines: of each key the job that is next, if one waits.
+SELECT * FROM (
+  SELECT w.value, (
+    SELECT l.seq FROM asyncjobs_limited AS l
+    WHERE l.limit_id = w.value AND l.place = 'ready'
+    ORDER BY l.priority DESC, l.run_at, l.seq LIMIT 1) AS seq
+  FROM json_each(?) AS w)
+WHERE seq IS NOT NULL;
+
+-- more_in_line: those behind the next one of a key.
+SELECT seq FROM asyncjobs_limited WHERE limit_id = ? AND place = 'ready'
+ORDER BY priority DESC, run_at, seq LIMIT ? OFFSET 1;
+
+-- take_permits: the jobs hold permits from now on.
+UPDATE asyncjobs_limited SET place = 'in' WHERE seq IN (SELECT value FROM json_each(?));
+
+-- pace_limit: what is used up of a key's rate, and when to look at it again.
+UPDATE asyncjobs_limits SET spent = ?, opens_at = ? WHERE id = ?;
+
+-- admit: queues jobs that were held. Due from now on, unless they are due later.
+UPDATE asyncjobs_jobs SET state = 'queued', reason = NULL, run_at = max(run_at, ?)
+WHERE seq IN (SELECT value FROM json_each(?)) RETURNING seq, claim, queue, task;
+
+-- hold: queued jobs that have no permit.
+UPDATE asyncjobs_jobs SET state = 'blocked', reason = 'limit'
+WHERE seq IN (SELECT value FROM json_each(?)) RETURNING seq, claim, queue, task;
+
+-- leave_line: jobs that are finished give their permits back, but for those that failed under a key
+-- that stops then.
+UPDATE asyncjobs_limited SET place = NULL
+WHERE seq IN (SELECT value FROM json_each(?1)) AND place IS NOT NULL
+  AND NOT (seq IN (SELECT value FROM json_each(?2)) AND EXISTS (
+    SELECT 1 FROM asyncjobs_limits AS k WHERE k.id = asyncjobs_limited.limit_id AND k.stops))
+RETURNING limit_id;
+
+-- step_back: the jobs [[seq, run_at], ...] are due later, and not in the way of others till then.
+UPDATE asyncjobs_limited SET place = 'later', run_at = json_extract(w.value, '$[1]')
+FROM json_each(?) AS w
+WHERE asyncjobs_limited.seq = json_extract(w.value, '$[0]') AND NOT EXISTS (
+  SELECT 1 FROM asyncjobs_limits AS k WHERE k.id = asyncjobs_limited.limit_id AND k.ordered)
+RETURNING limit_id, seq;
+
+-- rejoin_line: jobs that start anew line up again; one that has kept its permit has it.
+UPDATE asyncjobs_limited SET place = 'ready', run_at = iif(EXISTS (
+    SELECT 1 FROM asyncjobs_limits AS k WHERE k.id = asyncjobs_limited.limit_id AND k.ordered
+  ), 0, ?)
+WHERE seq IN (SELECT value FROM json_each(?)) AND place IS NULL RETURNING limit_id, seq;
+
+-- delete_limited: places of deleted jobs.
+DELETE FROM asyncjobs_limited WHERE seq IN (SELECT value FROM json_each(?)) RETURNING limit_id;
+
+-- delete_limits: keys that have no jobs any more.
+DELETE FROM asyncjobs_limits
+WHERE id IN (SELECT value FROM json_each(?)) AND NOT EXISTS (
+  SELECT 1 FROM asyncjobs_limited AS l WHERE l.limit_id = asyncjobs_limits.id);
+
+-- next_look: when a held job falls due, or a key opens.
+SELECT min(at) FROM (
+  SELECT (SELECT min(run_at) FROM asyncjobs_limited INDEXED BY asyncjobs_limited_later
+          WHERE place = 'later') AS at
+  UNION ALL
+  SELECT (SELECT min(opens_at) FROM asyncjobs_limits INDEXED BY asyncjobs_limits_opening
+          WHERE opens_at IS NOT NULL));
+
+-- line_due: held jobs that have fallen due are ready.
+UPDATE asyncjobs_limited SET place = 'ready' WHERE seq IN (
+  SELECT seq FROM asyncjobs_limited INDEXED BY asyncjobs_limited_later
+  WHERE place = 'later' AND run_at <= ? ORDER BY run_at LIMIT ?)
+RETURNING limit_id;
+
+-- limits_opening: keys that were closed until now.
+UPDATE asyncjobs_limits SET opens_at = NULL WHERE id IN (
+  SELECT id FROM asyncjobs_limits INDEXED BY asyncjobs_limits_opening
+  WHERE opens_at <= ? ORDER BY opens_at LIMIT ?)
+RETURNING id;

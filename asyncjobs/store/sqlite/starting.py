@@ -37,7 +37,7 @@ def _all_start(jobs: Sequence[NewJob[Any]], wanted: Claim, now: int) -> bool:
         executor = wanted.tasks.get(job.task)
         if executor is None or room.get(executor, 0) <= 0 or job.priority != jobs[0].priority:
             return False
-        if job.run_at is not None or job.delay:
+        if job.run_at is not None or job.delay or job.limit is not None:
             return False
         if job.expires_at is not None and job.expires_at <= now:
             return False

@@ -28,6 +28,7 @@ from ..base import (
     Rescued,
 )
 from ..journal import ForgetFiles
+from .admitting import forget_places, leave_line, leave_waiting, rejoin_line
 from .failing import count_failures, fingerprint, lose_failures
 from .following import Ended, follow_up
 from .notes import delete_notes, prune_journal, write_notes
@@ -55,6 +56,9 @@ def report(tx: Transaction, operation: Report) -> list[str]:
     _complete(tx, operation.instance, completed)
     _move(tx, operation.instance, [cancelled_instead(t) if t.seq in asked else t for t in others])
     note_usage(tx, transitions)
+    limited = [t for t in transitions if t.limited]
+    if limited:
+        leave_line(tx, [cancelled_instead(t) if t.seq in asked else t for t in limited])
     if len(transitions) == len(operation.transitions) and not asked:
         return ["done"] * len(transitions)
     done = {(t.seq, t.claim): "cancelled" if t.seq in asked else "done" for t in transitions}
@@ -166,6 +170,7 @@ def cancel(tx: Transaction, operation: Cancel) -> list[Answer]:
             tx.count_move(job.queue, job.task, job.state, State.CANCELLED.value)
             tx.note(Event.CANCELLED, (job.seq, job.claim))
         follow_up(tx, {job.seq: Ended() for job in waiting})
+        leave_waiting(tx, [job.seq for job in waiting])
     if running:
         tx.fetch("cancel_running", operation.reason, _seqs(running))
     words = dict.fromkeys(FINISHED, "finished") | {State.RUNNING: "requested"}
@@ -189,6 +194,7 @@ def requeue(tx: Transaction, operation: Requeue) -> list[Answer]:
                 tx.fetch("edit_arguments", job.seq, operation.arguments)
             tx.count_move(job.queue, job.task, job.state, State.QUEUED.value)
             tx.note(Event.REQUEUED, (job.seq, job.claim + 1))
+        rejoin_line(tx, seqs)
     return _answers(
         operation.ids, found, lambda state: "requeued" if state in FINISHED else state.value
     )
@@ -260,6 +266,7 @@ def delete_rows(tx: Transaction, seqs: list[int], event: Event) -> None:
     tx.fetch("delete_results", listed)
     tx.fetch("delete_usage", listed)
     delete_notes(tx, listed)
+    forget_places(tx, listed)
     tx.fetch("lose_files", listed)
     if with_history:
         tx.fetch("delete_attempts", to_json(with_history).decode())
@@ -291,6 +298,7 @@ def rescue(tx: Transaction, operation: Rescue) -> Rescued:
         for orphan in _orphans(tx, operation.instance, operation.limit)
     }
     rows = _move(tx, operation.instance, list(transitions.values()), rise=1)
+    leave_line(tx, list(transitions.values()))
     ended = []
     for seq, job_id, _, task, *_ in rows:
         t = transitions[seq]

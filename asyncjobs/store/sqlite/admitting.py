@@ -1,0 +1,210 @@
+"""Limits by key: which jobs hold a permit, and who gets one that is given back.
+
+A job with a limit takes a permit of its key before it is queued; without one it is blocked. So the
+claim never meets a job that may not run, and a full key stands in nobody's way. Permits are the
+rows of the line that say "in", counted whenever it matters: no number is kept that could drift. All
+of it happens in the transaction that makes or takes the room.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from math import ceil
+from typing import Any, NamedTuple
+
+from ...records import JobLimit, NewJob, Transition
+from ...rules.limiting import Pace
+from ...states import FINISHED, Event, State
+from .transaction import Transaction, to_json
+
+ADMITTED_MAX = 1_000
+"""Jobs of a key that are admitted in one transaction; the next claim goes on."""
+
+
+class Arrival(NamedTuple):
+    """A new job with a limit, whose row is written."""
+
+    seq: int
+    run_at: int
+    job: NewJob[Any]
+
+
+def line_up(tx: Transaction, arrivals: Sequence[Arrival]) -> None:
+    """Give new jobs, which are queued, their places; those without a permit are held."""
+    limits = _limits(tx, {arrival.job.limit for arrival in arrivals if arrival.job.limit})
+    rows: list[Any] = []
+    for seq, run_at, job in arrivals:
+        assert job.limit is not None
+        limit_id = limits[job.limit.name, job.limit.key]
+        if job.limit.ordered:  # by seq alone, delayed or not
+            rows += (seq, limit_id, "ready", 0, 0)
+        else:
+            rows += (seq, limit_id, "ready" if run_at <= tx.now else "later", job.priority, run_at)
+    tx.write_rows("insert_limited", rows)
+    _admit(tx, limits.values(), queued=[arrival.seq for arrival in arrivals])
+
+
+def _limits(tx: Transaction, limits: Iterable[JobLimit]) -> dict[tuple[str, str], int]:
+    """The rows of keys, made or changed to what was said last."""
+    rows: list[Any] = []
+    for limit in {(limit.name, limit.key): limit for limit in limits}.values():
+        rows += (limit.name, limit.key, limit.running, *(limit.rate or (None,) * 3),
+                 limit.ordered, limit.stops)  # fmt: skip
+    found = tx.write_rows("set_limits", rows)
+    return {(name, key): limit_id for limit_id, name, key in found}
+
+
+def leave_line(tx: Transaction, transitions: Sequence[Transition]) -> None:
+    """What becomes of the permits of runs that have ended or are to run again."""
+    finished = [t.seq for t in transitions if t.state in FINISHED]
+    failed = [t.seq for t in transitions if t.state is State.FAILED]
+    again = [(t.seq, t.run_at) for t in transitions if t.run_at is not None and t.run_at > tx.now]
+    limits: set[int] = set()
+    if finished:
+        limits |= _leave(tx, finished, failed)
+    if again:
+        # They are not due: meanwhile others of the key may run, unless it is ordered.
+        rows = tx.fetch("step_back", to_json(again).decode())
+        limits |= {limit_id for limit_id, _ in rows}
+        _hold(tx, [seq for _, seq in rows])
+    _admit(tx, limits)
+
+
+def leave_waiting(tx: Transaction, seqs: Sequence[int]) -> None:
+    """Jobs that were cancelled while they waited, with a permit or without."""
+    _admit(tx, _leave(tx, seqs, ()))
+
+
+def _leave(tx: Transaction, seqs: Sequence[int], failed: Sequence[int]) -> set[int]:
+    rows = tx.fetch("leave_line", to_json(seqs).decode(), to_json(failed).decode())
+    return {limit_id for (limit_id,) in rows}
+
+
+def rejoin_line(tx: Transaction, seqs: str) -> None:
+    """Finished jobs that were queued once more, as JSON."""
+    rows = tx.fetch("rejoin_line", tx.now, seqs)
+    _admit(tx, {limit_id for limit_id, _ in rows}, queued=[seq for _, seq in rows])
+
+
+def forget_places(tx: Transaction, seqs: str) -> None:
+    """Jobs that are deleted, as JSON; keys without jobs go with them."""
+    limits = {limit_id for (limit_id,) in tx.fetch("delete_limited", seqs)}
+    if limits:
+        _admit(tx, limits)
+        tx.fetch("delete_limits", to_json(list(limits)).decode())
+
+
+def look_at_lines(tx: Transaction) -> int | None:
+    """Admit what has become due, or whose key has opened; when to look again, if ever."""
+    look_at = _next_look(tx)
+    if look_at is None or look_at > tx.now:
+        return look_at
+    due = tx.fetch("line_due", tx.now, ADMITTED_MAX)
+    opening = tx.fetch("limits_opening", tx.now, ADMITTED_MAX)
+    _admit(tx, {limit_id for (limit_id,) in [*due, *opening]})
+    return _next_look(tx)
+
+
+def _next_look(tx: Transaction) -> int | None:
+    look_at: int | None = tx.value("next_look")
+    return look_at
+
+
+class _Room(NamedTuple):
+    """A key, and how many of its jobs hold permits."""
+
+    limit_id: int
+    running: int | None
+    rate_jobs: int | None
+    rate_per: int
+    rate_burst: int
+    spent: float
+    opens_at: int | None
+    taken: int
+    unstarted: int
+    """Of those, for keys with a rate, the ones that have not started."""
+
+    @property
+    def pace(self) -> Pace | None:
+        """Its rate."""
+        rate = self.rate_jobs
+        return None if rate is None else Pace(rate, self.rate_per, self.rate_burst)
+
+    def free(self, now: int) -> int:
+        """How many may be admitted."""
+        if self.opens_at is not None and self.opens_at > now:
+            return 0
+        free = ADMITTED_MAX if self.running is None else self.running - self.taken
+        if self.pace is not None:
+            # Permits that nobody takes up must not pile up to a burst while nothing is claimed.
+            free = min(free, self.pace.room(self.spent, now), self.pace.burst - self.unstarted)
+        return max(0, min(free, ADMITTED_MAX))
+
+
+def _admit(tx: Transaction, limits: Iterable[int], queued: Sequence[int] = ()) -> None:
+    """Give free permits to the next in line; hold those of ``queued`` that get none."""
+    chosen = _choose(tx, limits)
+    fresh = set(queued)
+    _free(tx, [seq for seq in chosen if seq not in fresh])
+    _hold(tx, list(fresh.difference(chosen)))
+
+
+def _choose(tx: Transaction, limits: Iterable[int]) -> list[int]:
+    """The jobs that get a permit now: by priority, then due time, then acceptance."""
+    listed = to_json(list(limits)).decode()
+    if listed == "[]":
+        return []
+    rooms = [_Room._make(row) for row in tx.fetch("limit_rooms", listed)]
+    free = {room.limit_id: room.free(tx.now) for room in rooms}
+    open_keys = to_json([limit_id for limit_id, jobs in free.items() if jobs > 0]).decode()
+    first = dict(tx.fetch("next_in_lines", open_keys)) if open_keys != "[]" else {}
+    chosen = list(first.values())
+    for room in rooms:
+        found = int(room.limit_id in first)
+        more = free[room.limit_id] - found
+        if found and more > 0:
+            rows = tx.fetch("more_in_line", room.limit_id, more)
+            chosen += [seq for (seq,) in rows]
+            found += len(rows)
+        _pace(tx, room, found, full=found == free[room.limit_id])
+    if chosen:
+        tx.fetch("take_permits", to_json(chosen).decode())
+    return chosen
+
+
+def _pace(tx: Transaction, room: _Room, admitted: int, *, full: bool) -> None:
+    """Count starts against the key's rate; look again when time alone may open it."""
+    pace, opens_at = room.pace, None
+    if room.opens_at is not None and room.opens_at > tx.now:
+        return  # it was pushed back
+    spent = room.spent
+    if pace is not None:
+        spent = pace.after(room.spent, tx.now, admitted) if admitted else spent
+        if full:
+            opens_at = pace.next_at(spent, tx.now)
+            if opens_at <= tx.now:  # what is admitted has not started yet
+                opens_at = tx.now + ceil(pace.interval)
+    elif admitted == ADMITTED_MAX:
+        opens_at = tx.now
+    if (spent, opens_at) != (room.spent, room.opens_at):
+        tx.fetch("pace_limit", spent, opens_at, room.limit_id)
+
+
+def _free(tx: Transaction, seqs: Sequence[int]) -> None:
+    """Queue blocked jobs. They count as due from now on, so that keys take their turns."""
+    if seqs:
+        rows = tx.fetch("admit", tx.now, to_json(seqs).decode())
+        _note(tx, rows, Event.ADMITTED, State.BLOCKED, State.QUEUED)
+
+
+def _hold(tx: Transaction, seqs: Sequence[int]) -> None:
+    """Block queued jobs."""
+    if seqs:
+        rows = tx.fetch("hold", to_json(seqs).decode())
+        _note(tx, rows, Event.HELD, State.QUEUED, State.BLOCKED)
+
+
+def _note(tx: Transaction, rows: list[Any], event: Event, old: State, new: State) -> None:
+    for seq, claim, queue, task in rows:
+        tx.count_move(queue, task, old.value, new.value)
+        tx.note(event, (seq, claim))
