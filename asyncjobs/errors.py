@@ -331,11 +331,17 @@ class RetryLater(JobSignal):
     """Run this job again after ``delay`` seconds; uses up an attempt.
 
     When no attempt is left the job fails with reason ``retries_exhausted``.
+
+    With ``whole_key`` no other job of its limit's key starts before that either, as after an
+    answer "429 Too Many Requests"; what runs goes on. Without a limit it means nothing more.
     """
 
-    def __init__(self, delay: float | timedelta, reason: str = "") -> None:
+    def __init__(
+        self, delay: float | timedelta, reason: str = "", *, whole_key: bool = False
+    ) -> None:
         super().__init__(reason or f"retry in {delay} s")
         self.delay = delay
+        self.whole_key = whole_key
 
 
 class Snooze(JobSignal):

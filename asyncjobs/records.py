@@ -260,6 +260,8 @@ class Transition(Struct, frozen=True, gc=False):
     """Whether another job may follow the outcome."""
     limited: bool = False
     """Whether the job has a limit, so that others may wait for its end."""
+    key_opens_at: int | None = None
+    """Before which no other job of the limit's key is to start."""
 
     @property
     def state(self) -> State:

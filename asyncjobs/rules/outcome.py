@@ -58,6 +58,8 @@ class Raised(NamedTuple):
     retry_in: float | None
     """Seconds until the next attempt by its retry policy; ``None`` when there is none."""
     reason: str = "error"
+    key_closed_for: float | None = None
+    """Seconds for which no other job of its limit's key is to start."""
 
 
 class Snoozed(NamedTuple):
@@ -106,8 +108,11 @@ def decide(run: Run, happened: Happened, now: int, *, cancel_requested: bool = F
     if cancel_requested:
         return _transition(run, Event.CANCELLED, now, reason="user")
     match happened:
-        case Raised(error, retry_in, reason):
-            return _after_error(run, error, retry_in, reason, now)
+        case Raised(error, retry_in, reason, key_closed_for):
+            transition = _after_error(run, error, retry_in, reason, now)
+            if key_closed_for is None:
+                return transition
+            return replace(transition, key_opens_at=now + to_microseconds(key_closed_for))
         case Snoozed(seconds):
             due = now + to_microseconds(seconds)
             return _back_to_queue(run, Event.SNOOZED, now, run_at=due, reason="snooze")

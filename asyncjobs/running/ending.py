@@ -134,9 +134,10 @@ def _signal_happened(run: Run, signal: JobSignal) -> Happened:
         case RetryLater():
             run.cause = signal
             seconds = to_seconds(signal.delay, f"{type(signal).__name__}(delay)")
+            closed_for = seconds if signal.whole_key else None
             if isinstance(run.retry, Retry) and run.job.attempt >= run.retry.attempts:
-                return Raised(error_record(signal), None, "retries_exhausted")
-            return Raised(error_record(signal), seconds)
+                return Raised(error_record(signal), None, "retries_exhausted", closed_for)
+            return Raised(error_record(signal), seconds, key_closed_for=closed_for)
         case Fail():
             run.cause = signal
             return Raised(error_record(signal), None, "fail")

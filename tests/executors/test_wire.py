@@ -39,6 +39,7 @@ EVERYTHING: list[Happened] = [
     Returned('{"a": 1}'),
     Raised(ErrorRecord("ValueError", "no", "Traceback"), 1.5, "error"),
     Raised(ErrorRecord("ValueError", "no"), None),
+    Raised(ErrorRecord("asyncjobs.RetryLater", "no"), 1.5, "error", 1.5),
     Snoozed(60.0),
     Cancelled("user"),
     Released("shutdown"),

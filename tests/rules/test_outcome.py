@@ -76,6 +76,29 @@ TABLE: list[tuple[Happened, int, Transition, Transition]] = [
         USER,
     ),
     (
+        Raised(ERROR, 1.5, key_closed_for=1.5),
+        1,
+        becomes(
+            Event.RETRYING,
+            run_at=NOW + 1_500_000,
+            reason="error",
+            error=ERROR,
+            key_opens_at=NOW + 1_500_000,
+        ),
+        USER,
+    ),
+    (
+        Raised(ERROR, None, "retries_exhausted", 2.0),
+        2,
+        becomes(
+            Event.FAILED,
+            reason="retries_exhausted",
+            error=ERROR,
+            key_opens_at=NOW + 2_000_000,
+        ),
+        USER,
+    ),
+    (
         Snoozed(0.0),
         1,
         becomes(Event.SNOOZED, run_at=NOW, reason="snooze", uncharge=True),

@@ -11,7 +11,17 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from asyncjobs import InvalidOption, JobOutcome, Limit, Rate, Retry, Runner, Tasks, current_job
+from asyncjobs import (
+    InvalidOption,
+    JobOutcome,
+    Limit,
+    Rate,
+    Retry,
+    RetryLater,
+    Runner,
+    Tasks,
+    current_job,
+)
 from asyncjobs.testing import ManualClock, run_until_idle
 
 from .support import until
@@ -196,6 +206,37 @@ async def test_rate_of_a_key_follows_the_clock(
         done.append(await runner.registry.count(state="completed"))
         clock.advance(10)
     assert done == list(range(1, 14))
+
+
+@pytest.mark.parametrize("executor", ["coroutine", "thread"])
+async def test_job_pushes_its_whole_key_back(
+    runner: Runner, clock: ManualClock, executor: str
+) -> None:
+    limit = Limit(key="tenant", running=1)
+    options: dict[str, Any] = {"limit": limit, "retry": Retry(attempts=2)}
+
+    refused: list[str] = []
+
+    def refuse(tenant: str) -> int:
+        if tenant == "busy" and not refused:
+            refused.append(current_job().id)
+            raise RetryLater(60, whole_key=True)
+        return current_job().attempt
+
+    @runner.task(name="coroutine", **options)
+    async def asked(tenant: str) -> int:
+        return refuse(tenant)
+
+    asked_in_thread = runner.task(name="thread", **options)(refuse)
+    task = asked if executor == "coroutine" else asked_in_thread
+    first, *others = [await task.enqueue("busy") for _ in range(3)]
+    assert await (await task.enqueue("idle")) == 1
+    await run_until_idle(runner)
+    states = [(await handle.job()).state for handle in (first, *others)]
+    assert states == ["blocked"] * 3
+    clock.advance(60)
+    assert await asyncio.gather(first, *others) == [2, 1, 1]
+    assert refused == [first.id]
 
 
 async def test_callback_of_a_limited_task_takes_its_turn(runner: Runner, rooms: Rooms) -> None:

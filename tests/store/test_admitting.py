@@ -307,6 +307,43 @@ async def test_permits_do_not_pile_up_while_nobody_claims(desk: Desk) -> None:
     assert len(await claimed(desk)) <= 2
 
 
+# Keys that are pushed back
+
+
+async def test_job_pushes_its_whole_key_back_and_what_runs_goes_on(desk: Desk) -> None:
+    jobs = await add(desk, 4, JobLimit("add", "k", 3))
+    (other,) = await add(desk, 1, JobLimit("add", "other", 3))
+    first, second = await claimed(desk, room={"coroutine": 2})
+    opens_at = desk.clock.now() + 60 * SECOND
+    await desk.report(end(desk, first, Event.RETRYING, run_at=opens_at, key_opens_at=opens_at))
+    result = await desk.claim()
+    assert (ids(result.jobs), result.next_run_at) == ([other], opens_at)
+    assert await desk.end(second, limited=True) == "done"
+    await add(desk, 1, JobLimit("add", "k", 3))
+    assert await claimed(desk) == []
+    desk.clock.move_to(opens_at)
+    assert ids(await claimed(desk))[:2] == jobs[2:]
+
+
+async def test_job_that_fails_pushes_its_key_back_as_well(desk: Desk) -> None:
+    await add(desk, 2, ORDERED)
+    (run,) = await claimed(desk)
+    opens_at = desk.clock.now() + 60 * SECOND
+    await desk.report(end(desk, run, Event.FAILED, key_opens_at=opens_at))
+    assert await claimed(desk) == []
+    desk.clock.move_to(opens_at)
+    assert len(await claimed(desk)) == 1
+
+
+async def test_ordered_head_that_pushes_its_key_back_stays_the_head(desk: Desk) -> None:
+    head, _ = await add(desk, 2, ORDERED)
+    (run,) = await claimed(desk)
+    opens_at = desk.clock.now() + 60 * SECOND
+    await desk.report(end(desk, run, Event.RETRYING, run_at=opens_at, key_opens_at=opens_at))
+    desk.clock.move_to(opens_at)
+    assert ids(await claimed(desk)) == [head]
+
+
 # Fairness
 
 

@@ -67,7 +67,16 @@ def leave_line(tx: Transaction, transitions: Sequence[Transition]) -> None:
         rows = tx.fetch("step_back", to_json(again).decode())
         limits |= {limit_id for limit_id, _ in rows}
         _hold(tx, [seq for _, seq in rows])
+    for t in transitions:
+        if t.key_opens_at is not None:
+            _close_key(tx, t.seq, t.key_opens_at)
     _admit(tx, limits)
+
+
+def _close_key(tx: Transaction, seq: int, opens_at: int) -> None:
+    """Let no job of the key start before then, not even those that hold a permit already."""
+    for (limit_id,) in tx.fetch("close_limit", opens_at, seq):
+        _hold(tx, [recalled for (recalled,) in tx.fetch("recall_permits", limit_id)])
 
 
 def leave_waiting(tx: Transaction, seqs: Sequence[int]) -> None:

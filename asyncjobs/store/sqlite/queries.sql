@@ -827,6 +827,17 @@ WHERE asyncjobs_limited.seq = json_extract(w.value, '$[0]') AND NOT EXISTS (
   SELECT 1 FROM asyncjobs_limits AS k WHERE k.id = asyncjobs_limited.limit_id AND k.ordered)
 RETURNING limit_id, seq;
 
+-- close_limit: a job's key admits none before an instant.
+UPDATE asyncjobs_limits SET opens_at = max(ifnull(opens_at, 0), ?)
+WHERE id = (SELECT limit_id FROM asyncjobs_limited WHERE seq = ?) RETURNING id;
+
+-- recall_permits: those of a key whose jobs have not started.
+UPDATE asyncjobs_limited SET place = 'ready'
+WHERE limit_id = ? AND place = 'in'
+  AND EXISTS (SELECT 1 FROM asyncjobs_jobs AS j WHERE j.seq = asyncjobs_limited.seq
+              AND +j.state = 'queued')
+RETURNING seq;
+
 -- rejoin_line: jobs that start anew line up again; one that has kept its permit has it.
 UPDATE asyncjobs_limited SET place = 'ready', run_at = iif(EXISTS (
     SELECT 1 FROM asyncjobs_limits AS k WHERE k.id = asyncjobs_limited.limit_id AND k.ordered

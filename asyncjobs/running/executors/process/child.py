@@ -324,7 +324,7 @@ def _over_limit(happened: Happened, limit: int) -> Happened:
         return happened
     text = f"needed more than its memory_limit of {limit} bytes"
     error = ErrorRecord("MemoryError", text, happened.error.traceback)
-    return Raised(error, happened.retry_in, "memory_limit")
+    return happened._replace(error=error, reason="memory_limit")
 
 
 class _Keeper(JobLogHandler):

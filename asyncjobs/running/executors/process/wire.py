@@ -131,6 +131,7 @@ class Outcome(Struct, frozen=True, array_like=True, gc=False):
     error: ErrorRecord | None = None
     seconds: float | None = None
     reason: str = ""
+    key_closed_for: float | None = None
 
     def __repr__(self) -> str:
         return f"<{self.kind}>"
@@ -274,8 +275,8 @@ def outcome_of(happened: Happened) -> Outcome:
     match happened:
         case Returned():
             return Outcome("returned", result=happened.result)
-        case Raised(error, retry_in, reason):
-            return Outcome("raised", error=error, seconds=retry_in, reason=reason)
+        case Raised(error, retry_in, reason, key_closed_for):
+            return Outcome("raised", None, error, retry_in, reason, key_closed_for)
         case Snoozed(seconds):
             return Outcome("snoozed", seconds=seconds)
         case Cancelled(reason):
@@ -295,8 +296,8 @@ def happened_of(outcome: Outcome) -> Happened:
     match outcome:
         case Outcome("returned", result):
             return Returned(result)
-        case Outcome("raised", _, ErrorRecord() as error, seconds, reason):
-            return Raised(error, seconds, reason)
+        case Outcome("raised", _, ErrorRecord() as error, seconds, reason, key_closed_for):
+            return Raised(error, seconds, reason, key_closed_for)
         case Outcome("snoozed", _, _, float(seconds)):
             return Snoozed(seconds)
         case Outcome("cancelled", _, _, _, reason):
