@@ -82,6 +82,7 @@ if TYPE_CHECKING:
     from .store.journal import Event as Event
     from .store.journal import LogLine as LogLine
     from .store.journal import LogPage as LogPage
+    from .store.queueing import LimitStanding as LimitStanding
     from .store.schedules import Schedule as Schedule
     from .store.schedules import ScheduledRun as ScheduledRun
     from .subscribing import Subscriber as Subscriber
@@ -119,6 +120,7 @@ _HOMES = {
     "states": "State",
     "store.failures": "Failure",
     "store.journal": "Event LogLine LogPage",
+    "store.queueing": "LimitStanding",
     "store.schedules": "Schedule ScheduledRun",
     "subscribing": "Subscriber",
     "tasks": "Task Tasks",

@@ -14,7 +14,7 @@ from .errors import InvalidOption
 from .rules.limiting import Rate, check_rate, check_running
 from .rules.limits import check_text
 from .store.base import Filter
-from .store.queueing import SetQueue
+from .store.queueing import LimitStanding, SetQueue
 from .watching import follow
 
 if TYPE_CHECKING:
@@ -105,6 +105,19 @@ class QueueControl(Changes):
             dry_run=dry_run,
             actor=actor,
         )
+
+    async def limit_of(self, job_id: str) -> LimitStanding | None:
+        """How a job stands in the line of its limit's key; ``None`` when it has no limit.
+
+        Who holds the permits, how many wait before it, and what keeps the key closed.
+
+        Raises:
+            UnknownJob: there is no such row.
+        """
+        standing = await self._runner.engine().store.limit_of(job_id)
+        if standing is None:
+            await self._runner.registry.get(job_id)
+        return standing
 
     async def _set(
         self,

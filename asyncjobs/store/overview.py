@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple, Protocol
 
 from ..inventory import AuditEntry, Queue
+from .queueing import LimitStanding
 
 
 class InstanceRow(NamedTuple):
@@ -24,6 +25,10 @@ class Overviewed(Protocol):
 
     async def queues(self, *, most: int) -> list[Queue]:
         """Queues with jobs or settings, by name; derived states are counted up to ``most``."""
+        ...
+
+    async def limit_of(self, job_id: str) -> LimitStanding | None:
+        """How a job stands in the line of its limit; ``None`` without a limit, or a job."""
         ...
 
     async def instances(self, *, limit: int) -> list[InstanceRow]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from asyncjobs import (
     RetryLater,
     Runner,
     Tasks,
+    UnknownJob,
     current_job,
 )
 from asyncjobs.testing import ManualClock, run_until_idle
@@ -315,3 +317,55 @@ def test_limits_that_do_not_fit_the_task_are_refused() -> None:
 
 @tasks.task(name="keyed", limit=Limit(key="outcome"))
 async def keyed(outcome: JobOutcome) -> None: ...
+
+
+# What a job waits for
+
+
+async def test_job_tells_who_holds_the_permits_and_how_many_are_before_it(
+    runner: Runner, rooms: Rooms
+) -> None:
+    rooms.opened.clear()
+    handles = [await sync.enqueue("t", n) for n in range(6)]
+    (urgent,) = await runner.enqueue_many([sync.options(priority=9).job("t")])
+    await until(lambda: rooms.now["t"] == 2)
+    standing = await runner.registry.limit_of(handles[5].id)
+    assert standing is not None
+    assert (standing.name, standing.key, standing.running) == ("sync", "t", 2)
+    assert (standing.place, standing.ahead) == ("ready", 4)
+    assert standing.holders == (handles[0].id, handles[1].id)
+    first = await runner.registry.limit_of(urgent.id)
+    assert first is not None
+    assert first.ahead == 0
+    rooms.opened.set()
+    await asyncio.gather(*handles)
+    ended = await runner.registry.limit_of(handles[5].id)
+    assert ended is not None
+    assert (ended.place, ended.opens_at) == (None, None)
+
+
+async def test_job_tells_what_keeps_its_key_closed(runner: Runner, clock: ManualClock) -> None:
+    paced = sync.options(limit=Limit(key="tenant", rate=Rate(6, per=60)))
+    handles = [await paced.enqueue("t") for _ in range(2)]
+    await run_until_idle(runner)
+    standing = await runner.registry.limit_of(handles[1].id)
+    assert standing is not None
+    assert standing.opens_at == clock.datetime() + timedelta(seconds=10)
+
+    stopping = post.options(
+        limit=Limit(key="account", ordered=True, after_failure="stop"), retry=Retry(attempts=1)
+    )
+    first, second = await stopping.enqueue(1, 1, 1), await stopping.enqueue(1, 2)
+    await first.wait()
+    standing = await runner.registry.limit_of(second.id)
+    assert standing is not None
+    assert standing.stopped_by == first.id
+
+
+async def test_job_without_a_limit_has_no_line(runner: Runner) -> None:
+    @runner.task(name="free")
+    async def free() -> None: ...
+
+    assert await runner.registry.limit_of((await free.enqueue()).id) is None
+    with pytest.raises(UnknownJob):
+        await runner.registry.limit_of("nobody")

@@ -166,7 +166,8 @@ def _choose(tx: Transaction, limits: Iterable[int]) -> list[int]:
     rooms = [_Room._make(row) for row in tx.fetch("limit_rooms", listed)]
     free = {room.limit_id: room.free(tx.now) for room in rooms}
     open_keys = to_json([limit_id for limit_id, jobs in free.items() if jobs > 0]).decode()
-    first = dict(tx.fetch("next_in_lines", open_keys)) if open_keys != "[]" else {}
+    found_first = tx.fetch("next_in_lines", open_keys) if open_keys != "[]" else []
+    first = {limit_id: seq for limit_id, seq in found_first if seq is not None}
     chosen = list(first.values())
     for room in rooms:
         found = int(room.limit_id in first)

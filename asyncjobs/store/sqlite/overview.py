@@ -7,13 +7,17 @@ from datetime import datetime
 
 from ...clock import MICROSECONDS, to_datetime
 from ...inventory import AuditEntry, Count, Queue
+from ...records import optional_datetime
 from ...states import State
 from ..base import Filter
 from ..overview import InstanceRow
-from ..queueing import QueueSettings
+from ..queueing import LimitStanding, QueueSettings
 from .gates import read_settings
 from .listing import count_rows
 from .transaction import STATEMENTS, from_json
+
+HOLDERS_MAX = 10
+AHEAD_MAX = 10_000
 
 
 def queues(connection: sqlite3.Connection, now: int, *, most: int) -> list[Queue]:
@@ -97,3 +101,28 @@ def audit(connection: sqlite3.Connection, limit: int, before: int | None) -> lis
         )
         for position, at, actor, action, what, matched, changed in rows
     ]
+
+
+def limit_of(connection: sqlite3.Connection, job_id: str, now: int) -> LimitStanding | None:
+    """How a job stands in the line of its limit; ``None`` without a limit."""
+    row = connection.execute(STATEMENTS["standing_in_line"], (job_id,)).fetchone()
+    if row is None:
+        return None
+    limit_id, place, priority, run_at, seq, name, key, running, ordered, opens_at = row
+    holders = connection.execute(STATEMENTS["permit_holders"], (limit_id, HOLDERS_MAX)).fetchall()
+    ahead = 0
+    if place == "ready":
+        values = (limit_id, priority, run_at, seq, AHEAD_MAX)
+        ahead = connection.execute(STATEMENTS["ahead_in_line"], values).fetchone()[0]
+    closed = opens_at is not None and opens_at > now
+    return LimitStanding(
+        name=name,
+        key=key,
+        running=running,
+        ordered=bool(ordered),
+        place=place,
+        holders=tuple(holder for holder, _ in holders),
+        stopped_by=next((holder for holder, state in holders if state == "failed"), None),
+        ahead=ahead,
+        opens_at=optional_datetime(opens_at) if closed else None,
+    )

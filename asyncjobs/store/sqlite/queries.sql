@@ -785,14 +785,12 @@ SELECT k.id, k.running, k.rate_jobs, k.rate_per, k.rate_burst, k.spent, k.opens_
          WHERE l.limit_id = k.id AND l.place = 'in' AND +j.state = 'queued'))
 FROM json_each(?) AS w CROSS JOIN asyncjobs_limits AS k ON k.id = w.value;
 
--- next_in_lines: of each key the job that is next, if one waits.
-SELECT * FROM (
-  SELECT w.value, (
-    SELECT l.seq FROM asyncjobs_limited AS l
-    WHERE l.limit_id = w.value AND l.place = 'ready'
-    ORDER BY l.priority DESC, l.run_at, l.seq LIMIT 1) AS seq
-  FROM json_each(?) AS w)
-WHERE seq IS NOT NULL;
+-- next_in_lines: of each key the job that is next, or NULL.
+SELECT w.value, (
+  SELECT l.seq FROM asyncjobs_limited AS l
+  WHERE l.limit_id = w.value AND l.place = 'ready'
+  ORDER BY l.priority DESC, l.run_at, l.seq LIMIT 1)
+FROM json_each(?) AS w;
 
 -- more_in_line: those behind the next one of a key.
 SELECT seq FROM asyncjobs_limited WHERE limit_id = ? AND place = 'ready'
@@ -871,3 +869,23 @@ UPDATE asyncjobs_limits SET opens_at = NULL WHERE id IN (
   SELECT id FROM asyncjobs_limits INDEXED BY asyncjobs_limits_opening
   WHERE opens_at <= ? ORDER BY opens_at LIMIT ?)
 RETURNING id;
+
+-- standing_in_line: the place of one job, and the key that it belongs to.
+SELECT l.limit_id, l.place, l.priority, l.run_at, l.seq, k.name, k.key, k.running, k.ordered,
+       k.opens_at
+FROM asyncjobs_jobs AS j CROSS JOIN asyncjobs_limited AS l ON l.seq = j.seq
+CROSS JOIN asyncjobs_limits AS k ON k.id = l.limit_id
+WHERE j.id = ?;
+
+-- permit_holders: jobs of a key that hold permits, oldest first.
+SELECT j.id, j.state FROM asyncjobs_limited AS l
+CROSS JOIN asyncjobs_jobs AS j ON j.seq = l.seq
+WHERE l.limit_id = ? AND l.place = 'in' LIMIT ?;
+
+-- ahead_in_line: how many of a key wait before one, counted up to a limit.
+SELECT count(*) FROM (
+  SELECT 1 FROM asyncjobs_limited WHERE limit_id = ?1 AND place = 'ready' AND priority > ?2
+  UNION ALL
+  SELECT 1 FROM asyncjobs_limited
+  WHERE limit_id = ?1 AND place = 'ready' AND priority = ?2 AND (run_at, seq) < (?3, ?4)
+  LIMIT ?5);

@@ -20,6 +20,7 @@ from ..base import Filter, Operation, Order, Page, Places, Violation
 from ..failures import Failure
 from ..journal import JournalEnd, JournalPage, JournalQuery, LogPage, Place, log_place_of
 from ..overview import InstanceRow
+from ..queueing import LimitStanding
 from ..retention import Rule
 from ..schedules import Schedule
 from . import failing, journal, overview, reads, retaining, schedules
@@ -313,6 +314,10 @@ class SQLiteStore:
     async def queues(self, *, most: int) -> builtins.list[Queue]:
         """Queues with jobs or settings, by name; derived states are counted up to ``most``."""
         return await self._search(partial(overview.queues, most=most), False)
+
+    async def limit_of(self, job_id: str) -> LimitStanding | None:
+        """How a job stands in the line of its limit; ``None`` without a limit, or a job."""
+        return await self._search(partial(overview.limit_of, job_id=job_id), False)
 
     async def instances(self, *, limit: int) -> builtins.list[InstanceRow]:
         """Runner processes: first those that have not ended, then the newest."""
