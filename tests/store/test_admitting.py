@@ -9,8 +9,18 @@ import pytest
 
 from asyncjobs.records import Claimed, JobLimit, Transition
 from asyncjobs.states import Event
-from asyncjobs.store.base import Claim, Delete, Insert, InsertAndClaim, Prune, Report, Requeue
+from asyncjobs.store.base import (
+    Cancel,
+    Claim,
+    Delete,
+    Insert,
+    InsertAndClaim,
+    Prune,
+    Report,
+    Requeue,
+)
 from asyncjobs.store.sqlite.store import SQLiteStore
+from tests.oracles import seed_of
 
 from .kit import PLENTY, SECOND, TASKS, Desk
 from .test_plans import Plans, file_desk, whole_walks  # noqa: F401 - a fixture
@@ -410,3 +420,84 @@ async def test_jobs_without_a_limit_ask_nothing_about_limits(
         runs = (await file_desk.claim()).jobs
         await file_desk.report(*map(file_desk.move, runs))
     assert not any("asyncjobs_limit" in text for text in plans.statements)
+
+
+# Everything at once
+
+LIMITS = (
+    JobLimit("add", "one", 1),
+    JobLimit("add", "three", 3),
+    JobLimit("add", "paced", 2, (50, SECOND, 3)),
+    JobLimit("add", "ordered", 1, ordered=True),
+    JobLimit("add", "stops", 1, ordered=True, stops=True),
+)
+
+
+@pytest.mark.parametrize("rounds", [150, pytest.param(3_000, marks=pytest.mark.proof)])
+async def test_caps_hold_and_every_line_goes_on_whatever_happens(desk: Desk, rounds: int) -> None:
+    chance = Random(seed_of("admitting"))
+    known: list[str] = []
+    running: dict[int, Claimed] = {}
+    for _ in range(rounds):
+        match chance.randrange(8):
+            case 0 | 1:
+                limit = chance.choice(LIMITS)
+                delay = chance.choice([None, None, SECOND])
+                known += await add(
+                    desk, chance.randrange(1, 5), limit, priority=chance.randrange(3), delay=delay
+                )
+            case 2 | 3:
+                room = {"coroutine": chance.randrange(1, 6)}
+                running |= {run.seq: run for run in await claimed(desk, room=room)}
+            case 4 if running:
+                run = running.pop(chance.choice(list(running)))
+                event = chance.choice([*ENDS, Event.RETRYING, Event.SNOOZED, Event.RELEASED])
+                again = event not in ENDS and event is not Event.RELEASED
+                more: dict[str, Any] = {"run_at": desk.clock.now() + SECOND} if again else {}
+                if chance.randrange(5) == 0:
+                    more["key_opens_at"] = desk.clock.now() + SECOND
+                answer = await desk.end(run, event, limited=True, **more)
+                assert answer in ("done", "cancelled")
+            case 5 if known:
+                change: Any = chance.choice([Requeue, Delete, Cancel])
+                await desk.do(change([chance.choice(known)]))
+            case 6 if chance.randrange(4) == 0:
+                await desk.rescue()
+                running.clear()
+            case _:
+                desk.clock.advance(chance.random())
+        await caps_hold(desk)
+    assert await desk.store.check() == []
+    await drains(desk, running)
+
+
+ENDS = (Event.COMPLETED, Event.FAILED, Event.CANCELLED)
+RUNNING = """
+SELECT k.key, count(*) FROM asyncjobs_limited AS l
+JOIN asyncjobs_limits AS k ON k.id = l.limit_id JOIN asyncjobs_jobs AS j ON j.seq = l.seq
+WHERE j.state = 'running' GROUP BY k.key
+"""
+STOPPED = """
+SELECT j.id FROM asyncjobs_limited AS l JOIN asyncjobs_jobs AS j ON j.seq = l.seq
+WHERE l.place = 'in' AND j.state = 'failed'
+"""
+
+
+async def caps_hold(desk: Desk) -> None:
+    caps = {limit.key: limit.running or 0 for limit in LIMITS}
+    over = [(key, jobs) for key, jobs in await rows_of(desk, RUNNING) if jobs > caps[key]]
+    assert over == []
+
+
+async def drains(desk: Desk, running: dict[int, Claimed]) -> None:
+    """Once nothing new comes and stopped keys are let go, everything ends."""
+    runs = list(running.values())
+    for _ in range(5_000):
+        await desk.report(*[end(desk, run) for run in runs])
+        await desk.do(Delete([job_id for (job_id,) in await rows_of(desk, STOPPED)]))
+        desk.clock.advance(0.05)
+        runs = await claimed(desk)
+        await caps_hold(desk)
+        if not await desk.count("blocked") + await desk.count("queued") + len(runs):
+            return
+    raise AssertionError(f"{await desk.count('blocked')} jobs are held for ever")
