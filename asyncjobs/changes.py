@@ -88,19 +88,20 @@ class Changes:
         Args:
             arguments: other values for some of its arguments, by name; checked as at enqueue.
                 Their names are noted in the audit, their values are not. A ``key`` stays with the
-                job, and belongs to the new arguments from then on.
+                job, and belongs to the new arguments from then on; a job with a limit moves to the
+                key that its task's limit gives them.
             actor: who asks, for the audit.
 
         Raises:
             IllegalMove: it is not finished.
             UnknownJob: there is no such row.
             InvalidArguments: the arguments do not fit its task.
+            InvalidOption: they have no key for its task's limit.
             UnknownTask: its task does not belong to this runner, which cannot check them.
         """
         change, note = Requeue([check_id(job_id)]), self._note_of(job_id, actor)
         if arguments is not None:
-            edited = edit_arguments(await self.get(job_id), arguments, self._runner.tasks)
-            change = Requeue([job_id], edited)
+            change = edit_arguments(await self.get(job_id), arguments, self._runner.tasks)
             note = self._note(actor, as_edit(job_id, arguments))
         answer = await self._make_one(job_id, change, note)
         if answer != "requeued":

@@ -11,6 +11,7 @@ from msgspec import json
 from .clock import MICROSECONDS
 from .errors import InvalidOption, UnknownTask
 from .records import Job
+from .store.base import Requeue
 from .tasks import Task
 
 RATE_MAX = 1_000_000
@@ -18,12 +19,13 @@ RATE_MAX = 1_000_000
 
 def edit_arguments(
     job: Job, changes: Mapping[str, Any], tasks: Mapping[str, Task[Any, Any]]
-) -> str:
-    """The job's arguments with other values for some, as JSON.
+) -> Requeue:
+    """A retry of the job with other values for some of its arguments.
 
     Raises:
         UnknownTask: nobody here knows what they must be.
         InvalidArguments: naming the argument that does not fit.
+        InvalidOption: they have no key for its task's limit.
     """
     task = tasks.get(job.task)
     if task is None:
@@ -31,7 +33,8 @@ def edit_arguments(
             f"job {job.id} is of task {job.task!r}, which this runner does not have, so that its "
             "arguments cannot be checked: include the task"
         )
-    return task.codec.edit_arguments(job.arguments or {}, changes)
+    edited = task.codec.edit_arguments(job.arguments or {}, changes)
+    return Requeue([job.id], edited, task.limit_of(edited))
 
 
 def as_edit(job_id: str, changes: Mapping[str, Any]) -> str:

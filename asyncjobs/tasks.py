@@ -247,6 +247,18 @@ class Task(Generic[P, R]):
             None if options.limit is None else self._job_limit(options.limit, args, kwargs),
         )
 
+    def limit_of(self, stored: str) -> JobLimit | None:
+        """What a job with these stored arguments is limited by.
+
+        Raises:
+            InvalidOption: they have no key.
+        """
+        limit = self._options.limit
+        if limit is None:
+            return None
+        args, kwargs = self.codec.decode_arguments(stored)
+        return self._job_limit(limit, tuple(args), kwargs)
+
     def _job_limit(self, limit: Limit, args: tuple[Any, ...], kwargs: dict[str, Any]) -> JobLimit:
         arguments = self.codec.signature.bind_with_defaults(args, kwargs)
         return limit.of_job(self.name, key_of(limit, arguments, self.name))

@@ -141,6 +141,7 @@ class Run(msgspec.Struct, eq=False):
         if options is None:  # a job that cannot be understood must not end the runner
             log.warning("the options stored with job %s cannot be read; it runs with those of its "
                         "task", self.job.id)  # fmt: skip
+            self.limited = True  # for all that is known
             return
         if options.timeout is not None:
             self.timeout = options.timeout

@@ -113,8 +113,8 @@ async def _change(live: Live, operation: ByHand | Slice) -> ByHandResult:
         _act_upon(live, operation.change, job_id, answer)
     if isinstance(operation.change, Delete) and result.changed:
         await live.sweeper.sweep()
-    if isinstance(operation.change, Requeue) and result.changed:
-        live.dispatcher.wake()
+    if isinstance(operation.change, (Requeue, Delete)) and result.changed:
+        live.dispatcher.wake()  # also for a job that waited for a permit of one that was deleted
         live.bell.tell_jobs()
     return result
 

@@ -241,6 +241,7 @@ class Engine:
             keep_seconds=self.settings.keep_seconds,
             keep_journal_seconds=self.settings.keep_journal_seconds,
             clock=self.settings.clock, store=self.store, commit=self.commit, tasks=self._tasks,
+            on_deleted=self.dispatcher.wake,
         )  # fmt: skip
         if not self.client:
             await self.workers.open()  # before anything says that this instance has lived

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from ..clock import Clock, to_microseconds
 from ..running.context import Run, RunnableTask
@@ -37,6 +37,7 @@ class Pruner:
         store: Store,
         commit: GroupCommit[Run],
         tasks: Mapping[str, RunnableTask],
+        on_deleted: Callable[[], None] = lambda: None,
     ) -> None:
         self._keep = {state: to_microseconds(seconds) for state, seconds in keep_seconds.items()}
         # After its jobs, so that a job's events never vanish before the job.
@@ -45,6 +46,7 @@ class Pruner:
         self._store = store
         self._commit = commit
         self._tasks = tasks
+        self._on_deleted = on_deleted
         self._noted: frozenset[str] = frozenset()
         """Tasks whose rules are in the database."""
         self._rules: list[Rule] = []
@@ -63,7 +65,7 @@ class Pruner:
             limit=SLICE_ROWS,
             passing_before=now - KEEP_PASSING,
         )
-        while await self._commit.alone(operation) >= SLICE_ROWS:
+        while await self._delete(operation) >= SLICE_ROWS:
             pass
         rules = await self._store.retention()
         if rules != self._rules:
@@ -81,7 +83,7 @@ class Pruner:
             if until is None:
                 continue
             operation = PruneRetained(rule.task, rule.state, until, SLICE_ROWS)
-            while await self._commit.alone(operation) >= SLICE_ROWS:
+            while await self._delete(operation) >= SLICE_ROWS:
                 pass
 
     async def _prune_state(self, state: str, before: int) -> None:
@@ -92,7 +94,13 @@ class Pruner:
             self._since[state] = first or max((before, LONG_AGO), self._since[state])
             if first is None:
                 return
-            await self._commit.alone(Prune({state: before}, LONG_AGO, SLICE_ROWS, since=first))
+            await self._delete(Prune({state: before}, LONG_AGO, SLICE_ROWS, since=first))
+
+    async def _delete(self, operation: Prune | PruneRetained) -> int:
+        deleted: int = await self._commit.alone(operation)
+        if deleted:
+            self._on_deleted()  # what has failed may have stopped the key of others
+        return deleted
 
     async def _note_rules(self) -> None:
         tasks = dict(self._tasks)

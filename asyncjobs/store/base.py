@@ -21,6 +21,7 @@ from ..records import (
     Attempt,
     Claimed,
     Job,
+    JobLimit,
     NewJob,
     Outcome,
     Transition,
@@ -135,6 +136,8 @@ class Requeue(Struct, frozen=True):
     ids: Sequence[str]
     arguments: str | None = None
     """In place of those that they have, as JSON."""
+    limit: JobLimit | None = None
+    """Of a job with a limit, what it is limited by with these arguments."""
     first_at: int | None = None
     """When the first of them is due; at once when ``None``."""
     gap: int = 0

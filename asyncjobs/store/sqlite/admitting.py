@@ -89,6 +89,18 @@ def _leave(tx: Transaction, seqs: Sequence[int], failed: Sequence[int]) -> set[i
     return {limit_id for (limit_id,) in rows}
 
 
+def change_key(tx: Transaction, seq: int, limit: JobLimit | None) -> None:
+    """A finished job of a key is of another from now on, if its arguments say so."""
+    old = [limit_id for (limit_id,) in tx.fetch("key_of_job", seq)]
+    if limit is None or not old:
+        return
+    (new,) = _limits(tx, [limit]).values()
+    if [new] != old:
+        tx.fetch("change_key", new, seq)
+        _admit(tx, old)  # it may have stopped that key
+        tx.fetch("delete_limits", to_json(old).decode())
+
+
 def rejoin_line(tx: Transaction, seqs: str) -> None:
     """Finished jobs that were queued once more, as JSON."""
     rows = tx.fetch("rejoin_line", tx.now, seqs)

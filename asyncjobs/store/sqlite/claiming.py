@@ -138,7 +138,8 @@ def claim(tx: Transaction, operation: Claim) -> ClaimResult:
     if selection.unseen:
         selection.waiting.update(selection.room)  # there may be something for them after all
     due = [_next_due(tx, gates, *level) for level in levels] if saw_all else []
-    due.append(look_at)
+    # Jobs that have expired may have held permits: who got them has not been seen yet.
+    due.append(tx.now if expired and held else look_at)
     gates.settle(tx)
     return ClaimResult(
         _claim(tx, operation.instance, selection),

@@ -8,6 +8,7 @@ from typing import Any
 from ...records import Outcome
 from ...states import Event, State
 from ..expiry import Expire
+from .admitting import leave_waiting
 from .following import Ended, follow_up
 from .transaction import Transaction, to_json
 
@@ -34,4 +35,5 @@ def _end(tx: Transaction, rows: Sequence[Any]) -> list[tuple[str, Outcome]]:
         tx.count_move(queue, task, state, State.CANCELLED.value)
         tx.note(Event.CANCELLED, (seq, claimed))
     follow_up(tx, {row[0]: Ended() for row in rows})
+    leave_waiting(tx, [row[0] for row in rows])
     return [(job_id, Outcome(task, State.CANCELLED, REASON)) for _, job_id, _, _, task, _ in rows]

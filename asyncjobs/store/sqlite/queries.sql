@@ -836,11 +836,19 @@ WHERE limit_id = ? AND place = 'in'
               AND +j.state = 'queued')
 RETURNING seq;
 
--- rejoin_line: jobs that start anew line up again; one that has kept its permit has it.
-UPDATE asyncjobs_limited SET place = 'ready', run_at = iif(EXISTS (
-    SELECT 1 FROM asyncjobs_limits AS k WHERE k.id = asyncjobs_limited.limit_id AND k.ordered
-  ), 0, ?)
-WHERE seq IN (SELECT value FROM json_each(?)) AND place IS NULL RETURNING limit_id, seq;
+-- rejoin_line: jobs that start anew, now or later, line up again; one that has kept its permit has it.
+UPDATE asyncjobs_limited
+SET place = iif(k.ordered OR j.run_at <= ?1, 'ready', 'later'), run_at = iif(k.ordered, 0, j.run_at)
+FROM json_each(?2) AS w CROSS JOIN asyncjobs_jobs AS j CROSS JOIN asyncjobs_limits AS k
+WHERE asyncjobs_limited.seq = w.value AND asyncjobs_limited.place IS NULL
+  AND j.seq = w.value AND k.id = asyncjobs_limited.limit_id
+RETURNING limit_id, seq;
+
+-- key_of_job: whose line a job stands in.
+SELECT limit_id FROM asyncjobs_limited WHERE seq = ?;
+
+-- change_key: it stands in none, and is of another key.
+UPDATE asyncjobs_limited SET limit_id = ?, place = NULL WHERE seq = ?;
 
 -- delete_limited: places of deleted jobs.
 DELETE FROM asyncjobs_limited WHERE seq IN (SELECT value FROM json_each(?)) RETURNING limit_id;

@@ -28,7 +28,7 @@ from ..base import (
     Rescued,
 )
 from ..journal import ForgetFiles
-from .admitting import forget_places, leave_line, leave_waiting, rejoin_line
+from .admitting import change_key, forget_places, leave_line, leave_waiting, rejoin_line
 from .failing import count_failures, fingerprint, lose_failures
 from .following import Ended, follow_up
 from .notes import delete_notes, prune_journal, write_notes
@@ -192,6 +192,7 @@ def requeue(tx: Transaction, operation: Requeue) -> list[Answer]:
         for job in finished:
             if operation.arguments is not None:
                 tx.fetch("edit_arguments", job.seq, operation.arguments)
+                change_key(tx, job.seq, operation.limit)
             tx.count_move(job.queue, job.task, job.state, State.QUEUED.value)
             tx.note(Event.REQUEUED, (job.seq, job.claim + 1))
         rejoin_line(tx, seqs)
@@ -327,7 +328,9 @@ def disown(tx: Transaction, operation: Disown) -> int:
         for orphan in _orphans(tx, operation.instance, -1)
         if orphan.seq not in operation.held
     ]
-    return len(_move(tx, operation.instance, transitions, rise=1))
+    rows = _move(tx, operation.instance, transitions, rise=1)
+    leave_line(tx, transitions)
+    return len(rows)
 
 
 def _orphans(tx: Transaction, instance: str, limit: int) -> list[_Orphan]:
