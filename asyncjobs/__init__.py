@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from .records import JobOutcome as JobOutcome
     from .records import NewJob as NewJob
     from .records import Progress as Progress
+    from .registrars import Tasks as Tasks
     from .registry import Registry as Registry
     from .rules.files import File as File
     from .rules.files import StoredFile as StoredFile
@@ -87,7 +88,6 @@ if TYPE_CHECKING:
     from .store.schedules import ScheduledRun as ScheduledRun
     from .subscribing import Subscriber as Subscriber
     from .tasks import Task as Task
-    from .tasks import Tasks as Tasks
 
 __version__ = "0.1.0"
 
@@ -109,6 +109,7 @@ _HOMES = {
     "handle": "JobHandle",
     "inventory": "AuditEntry BulkResult Count InstanceInfo Queue WorkerInfo",
     "records": "Attempt Job JobOutcome NewJob Progress",
+    "registrars": "Tasks",
     "registry": "Registry",
     "rules.files": "File StoredFile",
     "rules.limiting": "Limit Rate",
@@ -123,7 +124,7 @@ _HOMES = {
     "store.queueing": "LimitStanding",
     "store.schedules": "Schedule ScheduledRun",
     "subscribing": "Subscriber",
-    "tasks": "Task Tasks",
+    "tasks": "Task",
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
 

@@ -25,6 +25,7 @@ from .handle import JobHandle, key_conflict
 from .intake import check_job, check_jobs
 from .program import run_until_signalled
 from .records import Accepted, NewJob
+from .registrars import TaskRegistrar, Tasks
 from .registry import Registry
 from .rules.carrying import check_carry
 from .rules.limits import (
@@ -49,7 +50,7 @@ from .services.resolver import GONE
 from .services.settings import Settings, check_threads, keep_seconds
 from .services.tally import Tally
 from .store.schedules import Declared
-from .tasks import Task, TaskRegistrar, Tasks
+from .tasks import Task
 from .watching import EventSource
 
 if TYPE_CHECKING:

@@ -35,6 +35,7 @@ FLOORS = {
     "asyncjobs.running": 3,
     "asyncjobs.services": 4,
     "asyncjobs.tasks": 5,
+    "asyncjobs.registrars": 5,
     "asyncjobs.filters": 5,
     "asyncjobs.subscribing": 5,
     "asyncjobs.scheduling": 5,
