@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .errors import NewerSchema as NewerSchema
     from .errors import ResourceFailed as ResourceFailed
     from .errors import ResultGone as ResultGone
+    from .errors import ResultNotKept as ResultNotKept
     from .errors import RetryLater as RetryLater
     from .errors import RunnerAlreadyStarted as RunnerAlreadyStarted
     from .errors import RunnerClosed as RunnerClosed
@@ -98,7 +99,7 @@ _HOMES = {
         "IllegalMove "
         "InvalidArguments InvalidOption InvalidResult JobCancelled JobCrashed JobError JobExpired "
         "JobFailed JobSignal JobTimedOut KeyConflict MissingExtra NewerSchema ResourceFailed "
-        "ResultGone "
+        "ResultGone ResultNotKept "
         "RetryLater RunnerAlreadyStarted RunnerClosed RunnerFailed RunnerNotStarted SQLiteTooOld "
         "ScanRequired ScheduleExists "
         "Snooze StoreBusy StoreError StoreFull StoreUnavailable TaskExists UnfitConnection "

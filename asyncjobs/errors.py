@@ -37,6 +37,7 @@ AsyncJobsError
     │   └── JobCrashed
     ├── JobCancelled
     │   └── JobExpired
+    ├── ResultNotKept        it completed, but keep_result=False and this handle was not there
     └── ResultGone           the row is no longer here: pruned, deleted, never was
 
 JobSignal is apart: what a job raises to say something other than "it failed".
@@ -72,6 +73,7 @@ __all__ = [
     "NewerSchema",
     "ResourceFailed",
     "ResultGone",
+    "ResultNotKept",
     "RetryLater",
     "RunnerAlreadyStarted",
     "RunnerClosed",
@@ -317,6 +319,13 @@ class JobCancelled(JobError):
 
 class JobExpired(JobCancelled):
     """The job was not started before its ``expires`` time."""
+
+
+class ResultNotKept(JobError):
+    """The job completed and returned something, which ``keep_result=False`` did not store.
+
+    Not raised by handles that were held in the process where the job ended: they have it.
+    """
 
 
 class ResultGone(JobError):

@@ -17,6 +17,7 @@ from .errors import (
     JobTimedOut,
     KeyConflict,
     ResultGone,
+    ResultNotKept,
 )
 from .records import Accepted, Job, NewJob, Outcome, Progress, in_one_line
 from .rules.codec import decode_plain
@@ -24,7 +25,7 @@ from .rules.files import MARK
 from .running.context import current_run
 from .running.mailbox import Mailbox
 from .services.resolver import GONE
-from .states import State
+from .states import NOT_KEPT, State
 from .store.journal import Event, LogLine
 from .watching import follow_job, follow_log
 
@@ -78,6 +79,7 @@ class JobHandle(Generic[R]):
                 attempt is left.
             JobCancelled: somebody cancelled it, or it expired (``JobExpired``).
             ResultGone: there is no such row.
+            ResultNotKept: ``keep_result=False``, and this handle was not held where the job ended.
             TimeoutError: it is not finished yet.
             InvalidOption: the timeout is no duration.
             RunnerClosed: this process's runner stopped first.
@@ -190,6 +192,8 @@ class JobHandle(Generic[R]):
 
     def _value(self, outcome: Outcome) -> R:
         if outcome.state is State.COMPLETED:
+            if outcome.result is None and outcome.reason == NOT_KEPT:
+                raise self.error(outcome)
             value: Any = None if outcome.result is None else self._decode(outcome)
             return cast("R", value)
         raise error_of(self.id, outcome) from self._box.cause
@@ -239,6 +243,14 @@ def error_of(job_id: str, outcome: Outcome) -> JobError:
             "the transaction that enqueued it, or never enqueued here",
             job_id=job_id,
             reason="gone",
+        )
+    if outcome.state is State.COMPLETED:
+        return ResultNotKept(
+            f"job {job_id} of task {outcome.task!r} completed, but keep_result=False stored "
+            "nothing of what it returned: only handles held in the process where it ended have "
+            "that; leave the option out, or let the job store its result itself",
+            job_id=job_id,
+            reason=outcome.reason,
         )
     error = outcome.error
     details: dict[str, Any] = {

@@ -355,7 +355,8 @@ class Job(Struct, frozen=True, kw_only=True):
     """As plain JSON values, by parameter name. ``None`` in a listing when over 8 KiB."""
     meta: Mapping[str, Any]
     result: Any = None
-    """As plain JSON, not in listings; ``await handle`` gives it back typed."""
+    """As plain JSON, not in listings; ``await handle`` gives it back typed. ``None`` and the reason
+    ``result_not_kept`` where ``keep_result=False`` left it out."""
     error: ErrorRecord | None = None
     """Of the last attempt that failed, if any did; in listings without the traceback."""
     progress: Progress | None = None

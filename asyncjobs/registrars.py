@@ -78,6 +78,7 @@ class TaskRegistrar(ResourceRegistrar, ScheduleRegistrar):
         keep_completed: int | timedelta | None = None,
         keep_failed: int | timedelta | None = None,
         keep_cancelled: int | timedelta | None = None,
+        keep_result: bool = True,
         on_complete: Task[Any, Any] | None = None,
         on_failure: Task[Any, Any] | None = None,
         limit: Limit | None = None,
@@ -106,6 +107,8 @@ class TaskRegistrar(ResourceRegistrar, ScheduleRegistrar):
                 cancelled, and its handle raises ``JobExpired``. By default never.
             keep_completed, keep_failed, keep_cancelled: how many finished jobs stay (an int: the
                 newest) or how long (a timedelta). By default as long as the runner says.
+            keep_result: ``False``: what its jobs return is not stored. Handles that are held in
+                the process where a job ends get it; all others raise ``ResultNotKept``.
             on_complete: a task whose job is enqueued in the commit that completes a job of this
                 one; it gets the ``JobOutcome`` as its only argument.
             on_failure: the same when a job has failed or was cancelled.

@@ -39,6 +39,9 @@ class Event(StrEnum):
     LOGGED = "logged"
 
 
+NOT_KEPT: Final = "result_not_kept"
+"""The reason of a completed job that returned something which ``keep_result=False`` left out."""
+
 FINISHED: Final = frozenset({State.COMPLETED, State.FAILED, State.CANCELLED})
 
 # Shown, never stored: queued jobs that are due later, or that already failed an attempt.

@@ -15,9 +15,15 @@ from .records import Callback, JobLimit, NewJob
 from .rules.callbacks import outcome_parameter
 from .rules.carrying import Carry, with_carried
 from .rules.codec import TaskCodec
+from .rules.files import File
 from .rules.joboptions import JobOptions, check_timeout, first_options, next_options
 from .rules.limiting import Limit, check_limit, key_of
-from .rules.limits import check_log_level, check_memory_limit, check_text, unknown_option
+from .rules.limits import (
+    check_log_level,
+    check_memory_limit,
+    check_text,
+    unknown_option,
+)
 from .rules.retention import Keep, check_keeps
 from .rules.retry import Retry, RetryPolicy, check_retry
 from .running.catalogue import calling_module, made
@@ -62,6 +68,7 @@ class Task(Generic[P, R]):
         keep_completed: int | timedelta | None = None,
         keep_failed: int | timedelta | None = None,
         keep_cancelled: int | timedelta | None = None,
+        keep_result: bool = True,
         on_complete: Task[Any, Any] | None = None,
         on_failure: Task[Any, Any] | None = None,
         limit: Limit | None = None,
@@ -85,7 +92,7 @@ class Task(Generic[P, R]):
         )
         self._options = first_options(
             queue=queue, priority=priority, on_crash=on_crash, max_crashes=max_crashes,
-            expires=expires, own_retention=bool(self.keep),
+            expires=expires, own_retention=bool(self.keep), keep_result=keep_result,
             on_complete=_callback(on_complete, "on_complete"),
             on_failure=_callback(on_failure, "on_failure"),
             limit=check_limit(limit, function, self.name),
@@ -150,6 +157,7 @@ class Task(Generic[P, R]):
         on_crash: str | None = None,
         max_crashes: int | None = None,
         expires: float | timedelta | datetime | None = None,
+        keep_result: bool | None = None,
         on_complete: Task[Any, Any] | None = None,
         on_failure: Task[Any, Any] | None = None,
         limit: Limit | None = None,
@@ -173,7 +181,7 @@ class Task(Generic[P, R]):
             max_crashes: crashes after which the job fails; 1 to 1,000.
             expires: seconds or timedelta from enqueue on, or an aware datetime: not started by
                 then, the job is cancelled and its handle raises ``JobExpired``.
-            on_complete, on_failure, limit: in place of the task's.
+            keep_result, on_complete, on_failure, limit: in place of the task's.
 
         Raises:
             InvalidOption: naming the option and its value.
@@ -183,7 +191,7 @@ class Task(Generic[P, R]):
         options = next_options(
             self._options, delay=delay, at=at, priority=priority, queue=queue, key=key, tags=tags,
             meta=meta, trigger=trigger, timeout=timeout, retry=retry, on_crash=on_crash,
-            max_crashes=max_crashes, expires=expires, now=self._now(),
+            max_crashes=max_crashes, expires=expires, keep_result=keep_result, now=self._now(),
             on_complete=_callback(on_complete, "on_complete"),
             on_failure=_callback(on_failure, "on_failure"),
             limit=check_limit(limit, self.function, self.name),
@@ -270,9 +278,14 @@ class Task(Generic[P, R]):
         """The runner is running from now on. Resolves the annotations, so that they fail here.
 
         Raises:
-            InvalidOption: an annotation cannot be resolved or checked.
+            InvalidOption: an annotation cannot be resolved or checked, or contradicts an option.
         """
-        self.codec  # noqa: B018 - made here, so that a wrong annotation is found at start
+        # The codec is made here, so that a wrong annotation is found at start.
+        if self.codec.signature.returns is File and not self._options.keep_result:
+            raise InvalidOption(
+                f"task {self.name!r} returns a File, which is kept with its job; "
+                "keep_result=False contradicts that"
+            )
         self._started.append(runner)
         self._now = runner.clock.now
         self.carry = runner.carry

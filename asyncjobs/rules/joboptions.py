@@ -18,6 +18,7 @@ from .limits import (
     KEY_MAX,
     OPTIONS_MAX,
     check_crashes,
+    check_flag,
     check_meta,
     check_priority,
     check_tags,
@@ -41,6 +42,7 @@ class JobOptions(Struct, frozen=True, kw_only=True):
     expires: int | None = None
     expires_at: int | None = None
     own_retention: bool = False
+    keep_result: bool = True
     on_complete: Callback | None = None
     on_failure: Callback | None = None
     limit: Limit | None = None
@@ -60,6 +62,7 @@ class StoredOptions(Struct, omit_defaults=True):
     scheduled: Occurrence | None = None
     limited: bool = False
     """Whether it has a limit, so that others may wait for its end."""
+    keep_result: bool = True
 
     @property
     def followed(self) -> bool:
@@ -86,6 +89,7 @@ def first_options(
     max_crashes: int | None,
     expires: float | timedelta | None,
     own_retention: bool,
+    keep_result: bool,
     on_complete: Callback | None,
     on_failure: Callback | None,
     limit: Limit | None,
@@ -101,11 +105,15 @@ def first_options(
         max_crashes=check_crashes(on_crash, max_crashes),
         expires=None if expires is None else check_expires(expires),
         own_retention=own_retention,
+        keep_result=check_flag(keep_result, "keep_result"),
         on_complete=on_complete,
         on_failure=on_failure,
         limit=limit,
         stored=stored_options(
-            on_complete=on_complete, on_failure=on_failure, limited=limit is not None
+            keep_result=keep_result,
+            on_complete=on_complete,
+            on_failure=on_failure,
+            limited=limit is not None,
         ),
     )
 
@@ -126,6 +134,7 @@ def next_options(
     on_crash: str | None,
     max_crashes: int | None,
     expires: float | timedelta | datetime | None,
+    keep_result: bool | None,
     on_complete: Callback | None,
     on_failure: Callback | None,
     limit: Limit | None,
@@ -141,6 +150,7 @@ def next_options(
     crashes = own.max_crashes
     if on_crash is not None or max_crashes is not None:
         crashes = check_crashes("retry" if on_crash is None else on_crash, max_crashes)
+    keep_result = check_flag(own.keep_result if keep_result is None else keep_result, "keep_result")
     on_complete = on_complete or own.on_complete
     on_failure, limit = on_failure or own.on_failure, limit or own.limit
     run_at = None if at is None else to_instant(at, "at")
@@ -159,12 +169,13 @@ def next_options(
         expires=expires_in,
         expires_at=expires_at,
         own_retention=own.own_retention,
+        keep_result=keep_result,
         on_complete=on_complete,
         on_failure=on_failure,
         limit=limit,
         stored=stored_options(
-            timeout=timeout, retry=retry, on_complete=on_complete, on_failure=on_failure,
-            limited=limit is not None,
+            timeout=timeout, retry=retry, keep_result=keep_result, on_complete=on_complete,
+            on_failure=on_failure, limited=limit is not None,
         ),
     )  # fmt: skip
 
@@ -187,6 +198,7 @@ def stored_options(
     *,
     timeout: float | timedelta | None = None,
     retry: object = None,
+    keep_result: bool = True,
     on_complete: Callback | None = None,
     on_failure: Callback | None = None,
     limited: bool = False,
@@ -197,6 +209,8 @@ def stored_options(
         stored["timeout"] = check_timeout(timeout)
     if retry is not None:
         stored["retry"] = retry_to_builtins(check_retry(retry, stored=True))
+    if not keep_result:
+        stored["keep_result"] = False
     if on_complete is not None:
         stored["on_complete"] = on_complete
     if on_failure is not None:

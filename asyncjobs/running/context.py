@@ -22,6 +22,7 @@ from ..rules.joboptions import read_options
 from ..rules.limits import AMOUNT_MAX
 from ..rules.retention import Keep
 from ..rules.retry import RetryPolicy
+from ..states import NOT_KEPT
 from .joblog import JobLogger
 from .notes import Notes, check_progress
 
@@ -108,6 +109,8 @@ class Run(msgspec.Struct, eq=False):
     """Whether another job may follow its outcome."""
     limited: bool = False
     """Whether its job has a limit, so that others may wait for its end."""
+    keep_result: bool = True
+    """Whether what it returns is stored."""
 
     def set_carried(self) -> None:
         """Set the context variables that travelled with the job, those that are known here."""
@@ -116,12 +119,28 @@ class Run(msgspec.Struct, eq=False):
             if variable is not None:
                 variable.set(value)
 
+    @property
+    def adds(self) -> bool:
+        """Whether its transition is to be complemented: only then, for most jobs add nothing."""
+        return (
+            self.notes is not None
+            or self.usage is not None
+            or self.followed
+            or self.limited
+            or not self.keep_result
+        )
+
     def complement(self, transition: Transition) -> Transition:
         """The run's transition with all that goes to disk along with it."""
+        drops = not self.keep_result and transition.result is not None
         return replace(
-            transition, note=self.collect_notes(), followed=self.followed, usage=self.usage,
+            transition,
+            reason=NOT_KEPT if drops else transition.reason,
+            note=self.collect_notes(),
+            followed=self.followed,
+            usage=self.usage,
             limited=self.limited,
-        )  # fmt: skip
+        )
 
     def collect_notes(self) -> Note | None:
         """What it has said and is not known to be on disk."""
@@ -148,6 +167,7 @@ class Run(msgspec.Struct, eq=False):
         self.retry = options.retry or self.retry
         self.carried, self.followed = options.carried, options.followed
         self.limited = options.limited
+        self.keep_result = options.keep_result
 
     def start_notes(self) -> Notes:
         """The run's notes, from its first word on, whichever of its threads says it."""

@@ -32,10 +32,15 @@ class FileFolder:
         """Move a file here; the result to be stored for it. To be called in a thread.
 
         Raises:
-            InvalidResult: it is not there, no regular file, or cannot be moved.
+            InvalidResult: it is not there, no regular file, cannot be moved, or is not to be kept.
         """
         if self._database() == ":memory:":
             raise InvalidResult("a database in memory keeps no files; return its content or path")
+        if not run.keep_result:
+            raise InvalidResult(
+                "a File is kept with its job, which keep_result=False contradicts: leave the "
+                "option out, or return the path of a file that you look after"
+            )
         key = f"{run.job.seq}-{run.job.claim}"
         try:
             if not stat.S_ISREG(os.lstat(file.path).st_mode):

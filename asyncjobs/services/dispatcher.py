@@ -224,7 +224,7 @@ class Dispatcher:
         transition = decide(job, happened, self.now(), cancel_requested=run.stop_reason == "user")
         if transition.error is not None and not run.completes_in:
             log_error(run, transition.error, transition.event)
-        if run.followed or run.limited or run.notes is not None or run.usage is not None:
+        if run.adds:
             transition = run.complement(transition)
         if run.limited or job.queue in self._capped:
             self._due = True  # the claim that goes with this report finds the room that it makes

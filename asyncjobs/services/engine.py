@@ -89,7 +89,7 @@ class Engine:
         self.sweeper = Sweeper(self.files, self.store, self.commit)
         self.feed = Feed(self.store, on_listening=self.bell.tell_listens)
         self.commit.on_written = self._written_here
-        self.resolver = Resolver(self.store, self.mailboxes)
+        self.resolver = Resolver(self.store, self.mailboxes, self.commit)
         self.joiner = Joiner(self.store, self.resolver, self.committed_outside)
         self.dispatcher: Dispatcher
         self.workers = Workers(

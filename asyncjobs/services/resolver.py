@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Container
 
 from ..errors import AsyncJobsError
 from ..records import Outcome
+from ..running.context import Run
 from ..running.mailbox import Mailbox, Mailboxes
-from ..states import State
+from ..states import NOT_KEPT, State
 from ..store.base import Store
+from ..store.group_commit import GroupCommit
+from ..store.journal import FindEnd
 
 GONE = Outcome("", State.CANCELLED, "gone")
 """Stands for a row that is not there."""
@@ -19,9 +23,10 @@ LOOKUPS_MAX = 1_000
 class Resolver:
     """Gathers lookups of one pass of the event loop into one query."""
 
-    def __init__(self, store: Store, mailboxes: Mailboxes) -> None:
+    def __init__(self, store: Store, mailboxes: Mailboxes, commit: GroupCommit[Run]) -> None:
         self._store = store
         self._mailboxes = mailboxes
+        self._commit = commit
         self._asked: dict[str, Mailbox] = {}
         self._task: asyncio.Task[None] | None = None
         self.undecided: Container[str] = ()
@@ -73,9 +78,21 @@ class Resolver:
                 for box in boxes.values():
                     box.fail(error)
                 continue
+            if any(
+                outcome is not None and outcome.reason == NOT_KEPT for outcome in found.values()
+            ):
+                await self._tell_own()
             for job_id, box in boxes.items():
                 if job_id not in found and job_id in self.undecided:
                     continue  # enqueued again since it was asked for
                 outcome = found.get(job_id, GONE)
                 if outcome is not None and box.outcome is None:
                     box.deliver(outcome)
+
+    async def _tell_own(self) -> None:
+        """Let reports of this process come first: they bring values that stand nowhere else."""
+        if self._commit.open:
+            with contextlib.suppress(AsyncJobsError):
+                await self._commit.execute(FindEnd())  # answered after all that was written before
+        else:
+            await self._commit.finished.wait()

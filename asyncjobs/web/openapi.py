@@ -97,7 +97,10 @@ def _paths(prefix: str) -> Schema:
                 "result",
                 "What the job returned: JSON, or a file to download.",
                 _content("application/json", {}),
-                {"409": _error("The job is not finished, or did not complete.")},
+                {
+                    "409": _error("The job is not finished, or did not complete."),
+                    "410": _error("The job completed, and its result was not kept."),
+                },
             )
         },
         f"{one}/cancel": {

@@ -22,7 +22,7 @@ from ..errors import InvalidOption, RunnerFailed, RunnerNotStarted, StoreError, 
 from ..records import Job, in_one_line
 from ..rules.files import MARK
 from ..runner import Runner
-from ..states import FINISHED, State
+from ..states import FINISHED, NOT_KEPT, State
 from .access import Authorize, Door, check_authorize, check_origins
 from .actions import CANCEL, OPENAPI, RESULT, STATUS
 from .answers import HEADERS, Refused, answer, answer_stored, check_id, no_such_job
@@ -167,6 +167,8 @@ class StatusDesk:
             raise Refused(409, f"job_{state.value}", f"the job has {state.value}: see its status")
         outcome = (await engine.store.outcomes([job_id])).get(job_id)
         stored = None if outcome is None else outcome.result
+        if stored is None and outcome is not None and outcome.reason == NOT_KEPT:
+            raise Refused(410, NOT_KEPT, "the job completed; what it returned was not kept")
         if stored is None or not stored.startswith(MARK):
             return answer_stored(stored or "null")
         file = engine.files.stored(stored)

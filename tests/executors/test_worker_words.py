@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from asyncjobs import Every, JobCancelled, JobFailed, Progress, Runner
+from asyncjobs import Every, JobCancelled, JobFailed, Progress, ResultNotKept, Runner
 
 from . import carrying_tasks
 from . import worker_tasks as w
@@ -185,3 +185,22 @@ async def test_job_of_a_schedule_in_a_worker_knows_its_time(tmp_path: Path) -> N
         at = (await runner.registry.schedule("s")).last_run
         assert at is not None
         assert await handle == f"{at.scheduled_for} schedule:s"
+
+
+async def test_value_that_is_not_to_be_kept_reaches_who_holds_a_handle(tmp_path: Path) -> None:
+    async with workers(tmp_path) as runner:
+        handle = await w.mirror.options(keep_result=False).enqueue(w.Point(1, 2))
+        assert await handle == w.Point(2, 1)
+        job_id = handle.id
+        del handle
+        with pytest.raises(ResultNotKept):
+            await runner.handle(job_id)
+
+
+async def test_file_of_a_worker_that_is_not_to_be_kept_stays_where_it_is(tmp_path: Path) -> None:
+    async with workers(tmp_path):
+        handle = await w.make_file.options(keep_result=False).enqueue(str(tmp_path), "content")
+        with pytest.raises(JobFailed, match="keep_result=False contradicts"):
+            await handle
+        await no_threads_left()
+    assert (tmp_path / "made.txt").read_text() == "content"

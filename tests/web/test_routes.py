@@ -227,6 +227,16 @@ async def test_result_of_a_job_without_one_is_a_conflict_that_says_why(
     assert codes == [(409, "not_finished"), (409, "job_failed"), (409, "job_cancelled")]
 
 
+async def test_result_that_was_not_kept_is_gone(runner: Runner, app: Starlette) -> None:
+    add_tasks(runner)
+    handle = await runner.tasks["double"].options(keep_result=False).enqueue(1)
+    await handle
+
+    assert (await ask(app, f"/jobs/{handle.id}")).json()["reason"] == "result_not_kept"
+    result = await ask(app, f"/jobs/{handle.id}/result")
+    assert error_of(result) == (410, "result_not_kept")
+
+
 @pytest.fixture
 def exporting(runner: Runner, tmp_path: Path) -> Any:
     @runner.task

@@ -16,6 +16,10 @@ WHERE state NOT IN ('blocked', 'queued', 'running', 'completed', 'failed', 'canc
 SELECT j.id FROM asyncjobs_results AS r JOIN asyncjobs_jobs AS j ON j.seq = r.seq
 WHERE j.state <> 'completed' LIMIT 5;
 
+-- kept_all_the_same: a job whose result is not to be kept has none
+SELECT j.id FROM asyncjobs_results AS r JOIN asyncjobs_jobs AS j ON j.seq = r.seq
+WHERE j.state = 'completed' AND j.reason = 'result_not_kept' LIMIT 5;
+
 -- failed_without_error: a failed job has the error of its last run
 SELECT id FROM asyncjobs_jobs AS j WHERE state = 'failed' AND NOT EXISTS (
   SELECT 1 FROM asyncjobs_attempts AS a WHERE a.seq = j.seq) LIMIT 5;

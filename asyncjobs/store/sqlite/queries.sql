@@ -195,6 +195,9 @@ WHERE asyncjobs_jobs.seq = v.column1 AND asyncjobs_jobs.claim = v.column2
 UPDATE asyncjobs_jobs SET state = 'completed', reason = NULL, finished_at = ?3
 WHERE seq = ?1 AND claim = ?2 AND instance = ?4 AND +state = 'running';
 
+-- leave_results_out: notes of completed jobs that what they returned is not kept.
+UPDATE asyncjobs_jobs SET reason = ? WHERE seq IN (SELECT value FROM json_each(?));
+
 -- still_running: which of the runs [seq, ...] an instance may still end, and under which claim.
 SELECT seq, claim FROM asyncjobs_jobs
 WHERE seq IN (SELECT value FROM json_each(?)) AND instance = ? AND +state = 'running';

@@ -13,7 +13,7 @@ from ...rules.files import MARK
 from ...rules.limits import ATTEMPT_ROWS_MAX
 from ...rules.outcome import Crashed, Released, cancelled_instead, decide
 from ...rules.schedule import TRIGGER
-from ...states import FINISHED, MOVES, Event, State
+from ...states import FINISHED, MOVES, NOT_KEPT, Event, State
 from ..base import (
     Answer,
     Cancel,
@@ -91,10 +91,13 @@ def _complete(tx: Transaction, instance: str, transitions: list[Transition]) -> 
     results: list[Any] = []
     files: list[Any] = []
     fences: list[int] = []
+    unkept: list[int] = []
     for t in transitions:
         values += (t.seq, t.claim, t.at)
         fences += (t.seq, t.claim)
-        if t.result is not None:
+        if t.reason is not None:
+            unkept.append(t.seq)
+        elif t.result is not None:
             results += (t.seq, t.result)
             if t.result.startswith(MARK):
                 files += (f"{t.seq}-{t.claim}", t.seq)
@@ -103,6 +106,8 @@ def _complete(tx: Transaction, instance: str, transitions: list[Transition]) -> 
     tx.write_rows("insert_files", files)
     tx.note(Event.COMPLETED, fences)
     follow_up(tx, {t.seq: Ended(t.result) for t in transitions if t.followed})
+    if unkept:
+        tx.fetch("leave_results_out", NOT_KEPT, to_json(unkept).decode())
     for (queue, task), jobs in Counter(map(_queue_and_task, transitions)).items():
         tx.count_move(queue, task, State.RUNNING.value, State.COMPLETED.value, jobs)
 
