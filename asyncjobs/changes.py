@@ -16,7 +16,8 @@ from .inventory import BulkResult
 from .records import Job
 from .rules.limits import KEY_MAX, check_flag, check_text
 from .services.by_hand import change_all, change_by_hand
-from .store.base import AuditNote, ByHand, Cancel, Change, Delete, Requeue
+from .store.base import ByHand, Cancel, Change, Delete, Requeue
+from .store.overview import AuditNote
 
 if TYPE_CHECKING:
     from .runner import Runner

@@ -102,7 +102,7 @@ class AuditEntry(Struct, frozen=True, kw_only=True):
     at: datetime
     actor: str | None
     action: str
-    """``retry``, ``cancel`` or ``delete``; of a queue ``pause``, ``resume`` or ``set``."""
+    """Of jobs ``retry``, ``cancel`` or ``delete``; of queues and schedules ``pause`` and others."""
     what: Mapping[str, Any]
     """The filter, the job's id or the queue. Of a filter's ``arguments`` only the paths stand."""
     matched: int

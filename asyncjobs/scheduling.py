@@ -6,6 +6,9 @@ from collections.abc import Container, Iterable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Never
 
+import msgspec
+
+from .clock import new_id
 from .errors import IllegalMove, ScheduleExists, UnknownSchedule
 from .intake import check_job
 from .records import NewJob
@@ -16,6 +19,7 @@ from .rules.schedule import (
     check_template,
     make_plan,
 )
+from .store.overview import AuditNote
 from .store.schedules import (
     Create,
     Declared,
@@ -182,25 +186,28 @@ class Schedules:
             template = check_template(name, job)
         await self._change(Update(_check_name(name), check_plan(options), template))
 
-    async def pause(self, name: str) -> None:
+    async def pause(self, name: str, *, actor: str | None = None) -> None:
         """Let it rest: no time brings a job until it is resumed. A job that runs goes on.
+
+        Args:
+            actor: who asks; then it is noted in the audit, as by ``resume`` and ``run_now``.
 
         Raises:
             UnknownSchedule: there is none of the name.
             RunnerNotStarted, StoreError: as :meth:`Runner.enqueue`.
         """
-        await self._change(Pause(_check_name(name)))
+        await self._change(Pause(_check_name(name), self._note(name, actor)))
 
-    async def resume(self, name: str) -> None:
+    async def resume(self, name: str, *, actor: str | None = None) -> None:
         """Let it go on, with its next time from now: what it has rested over is not made up for.
 
         Raises:
             UnknownSchedule: there is none of the name.
             RunnerNotStarted, StoreError: as :meth:`Runner.enqueue`.
         """
-        await self._change(Resume(_check_name(name)))
+        await self._change(Resume(_check_name(name), self._note(name, actor)))
 
-    async def run_now(self, name: str) -> JobHandle[Any]:
+    async def run_now(self, name: str, *, actor: str | None = None) -> JobHandle[Any]:
         """Enqueue one of its jobs at once, whatever runs, and also while it rests.
 
         It counts neither as a run nor for ``max_runs``; its ``scheduled_for`` is now.
@@ -209,7 +216,7 @@ class Schedules:
             UnknownSchedule: there is none of the name.
             RunnerNotStarted, StoreError: as :meth:`Runner.enqueue`.
         """
-        job_id = await self._write(RunNow(_check_name(name)))
+        job_id = await self._write(RunNow(_check_name(name), self._note(name, actor)))
         if job_id is None:
             raise unknown_schedule(name)
         return self._runner.handle(job_id)
@@ -223,6 +230,12 @@ class Schedules:
             RunnerNotStarted, StoreError: as :meth:`Runner.enqueue`.
         """
         await self._change(Remove(_check_name(name)))
+
+    def _note(self, name: str, actor: str | None) -> AuditNote | None:
+        if actor is None:
+            return None
+        what = msgspec.json.encode({"schedule": name}).decode()
+        return AuditNote(new_id(self._runner.clock.now()), check_text(actor, "actor"), what)
 
     async def _change(self, operation: Update | Pause | Resume | Remove) -> None:
         answer = await self._write(operation)

@@ -1,4 +1,4 @@
-"""What ``retry`` and ``cancel`` share: jobs by id or by filter, through a client on the file.
+"""What changes share: jobs by id or by filter, or what has a name, through a client on the file.
 
 The client is a runner that runs nothing. It writes as the application does, tells live runners by
 the doorbell, and notes in the audit who did it.
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from msgspec import Struct
 
-from ..errors import IllegalMove, InvalidOption, StoreUnavailable, UnknownJob
+from ..errors import IllegalMove, InvalidOption, StoreUnavailable, UnknownJob, UnknownSchedule
 from ..filters import COUNT_MAX, applicable, to_filter
 from ..inventory import BulkResult, Count
 from ..store.base import Change
@@ -26,6 +26,7 @@ from .filtering import add_filters, filters_of
 if TYPE_CHECKING:
     from ..filters import JobFilter
     from ..registry import Registry
+    from ..runner import Runner
 
 T = TypeVar("T")
 
@@ -56,9 +57,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("ids", nargs="*", metavar="ID", help="jobs, or the beginnings of their ids")
     parser.add_argument("--yes", action="store_true",
                         help="with filters: do it; without this they are only counted")  # fmt: skip
+    add_actor(parser)
+    add_filters(parser)
+
+
+def add_actor(parser: argparse.ArgumentParser) -> None:
+    """Add who does it."""
     parser.add_argument("--actor", metavar="NAME",
                         help="who is noted in the audit; by default user@host")  # fmt: skip
-    add_filters(parser)
 
 
 def change(asked: Asked, verb: Verb) -> int:
@@ -83,10 +89,11 @@ def change(asked: Asked, verb: Verb) -> int:
 
 
 def _change_all(asked: Asked, verb: Verb, filters: JobFilter) -> int:
-    async def work(registry: Registry) -> BulkResult:
+    async def work(runner: Runner) -> BulkResult:
         return await verb.every(
-            registry, dry_run=False, actor=_actor(asked), scan=asked.arguments.scan, **filters
-        )
+            runner.registry, dry_run=False, actor=_actor(asked), scan=asked.arguments.scan,
+            **filters,
+        )  # fmt: skip
 
     result = _as_client(asked, work)
     if asked.screen.as_json:
@@ -101,9 +108,9 @@ def _change_some(asked: Asked, verb: Verb) -> int:
     """Each by itself; 1 when one of them could not be changed."""
     results = [_find(asked, beginning) for beginning in dict.fromkeys(asked.arguments.ids)]
 
-    async def work(registry: Registry) -> list[Result]:
+    async def work(runner: Runner) -> list[Result]:
         return [
-            result if result.error else await _change_one(asked, verb, registry, result.id)
+            result if result.error else await _change_one(asked, verb, runner.registry, result.id)
             for result in results
         ]
 
@@ -133,8 +140,46 @@ async def _change_one(asked: Asked, verb: Verb, registry: Registry, job_id: str)
         return Result(job_id, None, str(error))
 
 
-def _as_client(asked: Asked, work: Callable[[Registry], Awaitable[T]]) -> T:
-    """Do something with a registry that can change the database: one that is there, and ours."""
+class Named(Struct, frozen=True):
+    """What became of a schedule or queue that was named."""
+
+    name: str
+    outcome: str | None
+    """``None`` where nothing could be done."""
+    error: str | None = None
+
+
+def change_named(asked: Asked, kind: str, one: Callable[[Runner, str, str], Awaitable[str]]) -> int:
+    """Do it to each that is named, given runner, name and actor; 1 when one is not there."""
+    names = list(dict.fromkeys(asked.arguments.names))
+    if not names:
+        raise InvalidOption(f"name the {kind} to {asked.arguments.action}")
+
+    async def work(runner: Runner) -> list[Named]:
+        return [await _change_named(runner, name, _actor(asked), one) for name in names]
+
+    results = _as_client(asked, work)
+    if asked.screen.as_json:
+        asked.screen.document({kind: results})
+    for result in results:
+        if result.error is not None:
+            asked.screen.note(f"asyncjobs: {result.error}")
+        elif not asked.screen.as_json:
+            asked.screen.row(result.name, result.outcome or "")
+    return 1 if any(result.error for result in results) else 0
+
+
+async def _change_named(
+    runner: Runner, name: str, actor: str, one: Callable[[Runner, str, str], Awaitable[str]]
+) -> Named:
+    try:
+        return Named(name, await one(runner, name, actor))
+    except UnknownSchedule as error:
+        return Named(name, None, str(error))
+
+
+def _as_client(asked: Asked, work: Callable[[Runner], Awaitable[T]]) -> T:
+    """Do something with a runner that can change the database: one that is there, and ours."""
     database = asked.database
     # A client would make a database that is missing, and migrate one that is old.
     database.look(lambda connection: None)
@@ -145,7 +190,7 @@ def _as_client(asked: Asked, work: Callable[[Registry], Awaitable[T]]) -> T:
 
     async def main() -> T:
         async with Runner(database.path).client() as runner:
-            return await work(runner.registry)
+            return await work(runner)
 
     return asyncio.run(main())
 

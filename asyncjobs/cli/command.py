@@ -12,11 +12,13 @@ from typing import NoReturn
 from ..errors import AsyncJobsError, InvalidOption, RunnerFailed, ScanRequired, StoreError
 from ..rules.limits import check_url
 from ..store.sqlite.looking import Onlooker
-from . import cancel, doctor, failures, ls, retry, show, tail
+from . import cancel, doctor, failures, ls, queues, retry, schedules, show, tail
 from .asked import Asked
 from .screen import Screen, clean
 
-COMMANDS: tuple[ModuleType, ...] = (ls, show, tail, failures, retry, cancel, doctor)
+COMMANDS: tuple[ModuleType, ...] = (
+    ls, show, tail, failures, retry, cancel, schedules, queues, doctor,
+)  # fmt: skip
 
 DONE, NOT_SO, WRONG_USE, NO_DATABASE = 0, 1, 2, 3
 """Exit codes: done; it is not there, not possible, or not well; a wrong option; the database."""

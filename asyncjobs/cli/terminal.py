@@ -15,7 +15,9 @@ STYLES = {
     **dict.fromkeys(("completed", "ok", "requeued"), "green"),
     **dict.fromkeys(("failed", "ERROR", "CRITICAL", "wrong"), "red"),
     **dict.fromkeys(("running", "claimed", "progress"), "cyan"),
-    **dict.fromkeys(("retrying", "rescued", "blocked", "parked", "WARNING", "note"), "yellow"),
+    **dict.fromkeys(
+        ("retrying", "rescued", "blocked", "parked", "paused", "WARNING", "note"), "yellow"
+    ),
     **dict.fromkeys(("cancelled", "deleted", "pruned", "DEBUG"), "dim"),
 }
 

@@ -13,7 +13,6 @@ from ..running.context import Run
 from ..running.mailbox import Mailboxes
 from ..store.base import (
     Answer,
-    AuditNote,
     ByHand,
     ByHandResult,
     Cancel,
@@ -25,6 +24,7 @@ from ..store.base import (
     Store,
 )
 from ..store.group_commit import GroupCommit
+from ..store.overview import AuditNote
 from .dispatcher import Dispatcher
 from .doorbell import Doorbell
 from .resolver import GONE, Resolver

@@ -29,7 +29,7 @@ from ..records import (
 from .expiry import Expire, Expiring
 from .failures import Failing
 from .journal import Acknowledge, Annotate, FindEnd, ForgetFiles, Watched
-from .overview import Overviewed
+from .overview import AuditNote, Overviewed
 from .queueing import SetQueue
 from .retention import PruneRetained, Retain, Retaining
 from .schedules import Scheduling, Timed
@@ -160,15 +160,6 @@ class Answer(NamedTuple):
     """In the words of the change."""
     seq: int | None = None
     """``None`` when it is missing."""
-
-
-class AuditNote(Struct, frozen=True):
-    """Who does something by hand, and to what. One id makes one entry, however many slices."""
-
-    id: str
-    actor: str | None
-    what: str
-    """The filter or the job's id, as JSON."""
 
 
 class ByHand(Struct, frozen=True):

@@ -4,8 +4,19 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
+from msgspec import Struct
+
 from ..inventory import AuditEntry, Queue
 from .queueing import LimitStanding
+
+
+class AuditNote(Struct, frozen=True):
+    """Who does something by hand, and to what. One id makes one entry, however many slices."""
+
+    id: str
+    actor: str | None
+    what: str
+    """The filter, the job's id or the schedule's name, as JSON."""
 
 
 class InstanceRow(NamedTuple):

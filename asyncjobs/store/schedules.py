@@ -12,6 +12,7 @@ from ..records import NewJob
 from ..rules.schedule import Plan
 from ..rules.timetable import At, Cron, Every
 from ..states import State
+from .overview import AuditNote
 
 
 class Declared(Struct, frozen=True):
@@ -84,18 +85,21 @@ class Pause(Struct, frozen=True):
     """Let a schedule rest; what waits for the end of its last job is given up. As Resume."""
 
     name: str
+    note: AuditNote | None = None
 
 
 class Resume(Struct, frozen=True):
     """Let it go on with its next time from now. Result: ``done`` or ``missing``."""
 
     name: str
+    note: AuditNote | None = None
 
 
 class RunNow(Struct, frozen=True):
     """Enqueue a job of a schedule at once. Result: the job's id, ``None`` when it is missing."""
 
     name: str
+    note: AuditNote | None = None
 
 
 class Remove(Struct, frozen=True):

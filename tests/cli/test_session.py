@@ -8,10 +8,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from asyncjobs import Cron, Rate
 from asyncjobs.records import ErrorRecord, LogEntry, Note
 from asyncjobs.states import Event
 from asyncjobs.store.journal import Annotate
+from asyncjobs.store.queueing import SetQueue
 from tests.store.kit import Desk
+from tests.store.rota import Rota
 
 from .kit import Shell
 
@@ -28,7 +31,7 @@ smtplib.SMTPServerDisconnected: Connection unexpectedly closed
 
 
 async def shop(desk: Desk) -> None:
-    """What the session is about: a mail that could not be sent, among other jobs."""
+    """What the session is about: a mail that could not be sent, among other things."""
     desk.clock.move_to(datetime(2026, 3, 2, 9, 14, 7, 120_000, tzinfo=UTC))
     await work(desk, "019cae12-8b10-7000-9f2c-2f1d0a44be01", "import_orders", 4.2)
     run = await begin(desk, "019cae12-9b28-7c3a-8d51-77c1f03b9d02", "send_invoice")
@@ -37,6 +40,19 @@ async def shop(desk: Desk) -> None:
     desk.clock.advance(1.5)
     await desk.end(run, Event.FAILED, error=ERROR)
     await work(desk, "019cae12-a0e0-7f55-a3b7-1c0e5d9f6203", "send_invoice", 0.31)
+    await set_up(desk)
+
+
+async def set_up(desk: Desk) -> None:
+    """A schedule, and a queue that somebody has limited and paused."""
+    rota = Rota(desk)
+    nightly = desk.job(task="import_orders", queue="import")
+    await rota.create("nightly", job=nightly, when=Cron("30 2 * * *", tz="Europe/Berlin"))
+    pause = SetQueue(
+        queue="send", note_id="1", actor=None, action="pause", what="{}", paused=True,
+        pace=Rate(100, per=60).pace(),
+    )  # fmt: skip
+    await desk.do(pause)
 
 
 async def begin(desk: Desk, job_id: str, task: str) -> Any:

@@ -10,7 +10,6 @@ import pytest
 from asyncjobs.rules.fingerprint import fingerprint_of
 from asyncjobs.states import Event
 from asyncjobs.store.base import (
-    AuditNote,
     Cancel,
     Claim,
     Filter,
@@ -20,6 +19,7 @@ from asyncjobs.store.base import (
     Requeue,
     Slice,
 )
+from asyncjobs.store.overview import AuditNote
 from asyncjobs.store.sqlite.store import SQLiteStore
 from asyncjobs.testing import ManualClock
 

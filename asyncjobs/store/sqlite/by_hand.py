@@ -8,8 +8,9 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from ..base import Answer, AuditNote, ByHand, ByHandResult, Cancel, Change, Delete, Requeue, Slice
+from ..base import Answer, ByHand, ByHandResult, Cancel, Change, Delete, Requeue, Slice
 from ..filters import still_passing
+from ..overview import AuditNote
 from . import writes
 from .transaction import STATEMENTS, Transaction, to_json
 

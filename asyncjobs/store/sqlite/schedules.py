@@ -29,6 +29,7 @@ from ...rules.schedule import (
 )
 from ...states import State
 from ..base import Insert
+from ..overview import AuditNote
 from ..schedules import (
     Create,
     Declare,
@@ -258,6 +259,7 @@ def pause(tx: Transaction, operation: Pause) -> str:
     if _find(tx, operation.name) is None:
         return "missing"
     tx.fetch("pause_schedule", operation.name)
+    _add_note(tx, operation.note, "pause")
     return "done"
 
 
@@ -269,6 +271,7 @@ def resume(tx: Transaction, operation: Resume) -> str:
     if row.paused:
         next_at = row.plan.first(max(tx.now, row.last_at or tx.now), row.runs)
         tx.fetch("resume_schedule", next_at, _ended_at(tx, next_at), operation.name)
+    _add_note(tx, operation.note, "resume")
     return "done"
 
 
@@ -282,6 +285,7 @@ def run_now(tx: Transaction, operation: RunNow) -> str | None:
     insert(tx, Insert([job]))
     if not _is_unfinished(tx, row):  # else it is that one's end that others may wait for
         tx.fetch("set_last_run", tx.now, tx.value("last_seq"), job.id, row.name)
+    _add_note(tx, operation.note, "run_now")
     return job.id
 
 
@@ -292,6 +296,11 @@ def remove(tx: Transaction, operation: Remove) -> str:
         return "missing" if row is None else "code"
     tx.fetch("delete_schedule", operation.name)
     return "done"
+
+
+def _add_note(tx: Transaction, note: AuditNote | None, action: str) -> None:
+    if note is not None:
+        tx.fetch("add_audit", note.id, tx.now, note.actor, action, note.what, 1, 1)
 
 
 # Reading

@@ -1,0 +1,119 @@
+"""List queues: what waits there, what runs, since when a job is due, and what is set for each.
+
+With pause or resume and names: let no job of them start, or let them start again.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from ..errors import InvalidOption
+from ..filters import COUNT_MAX
+from ..inventory import Queue
+from ..states import State
+from ..store.sqlite.overview import queues
+from .asked import Asked
+from .changing import add_actor, change_named
+from .times import amount, when
+
+if TYPE_CHECKING:
+    from ..runner import Runner
+
+NAME = "queues"
+HELP = "list queues; pause or resume them"
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add what it takes."""
+    parser.add_argument("action", nargs="?", choices=_ACTIONS, metavar="pause|resume",
+                        help="do this to those that are named")  # fmt: skip
+    parser.add_argument("names", nargs="*", metavar="NAME")
+    add_actor(parser)
+    parser.add_argument("--paused", action="store_true", help="only those that are paused")
+
+
+def run(asked: Asked) -> int:
+    """List them, or do something to some."""
+    arguments, screen = asked.arguments, asked.screen
+    if arguments.action is not None and arguments.paused:
+        raise InvalidOption(f"name the queues to {arguments.action}; --paused only lists")
+    found = asked.database.look(partial(queues, now=asked.now, most=COUNT_MAX))
+    if arguments.action is not None:
+        for name in set(arguments.names) - {queue.name for queue in found}:
+            # Not refused: it may be paused before its first job comes.
+            screen.note(f"asyncjobs: queue {name} has no jobs until now; is that its name?")
+        return change_named(asked, NAME, _ACTIONS[arguments.action])
+    shown = [queue for queue in found if queue.paused or not arguments.paused]
+    if screen.as_json:
+        screen.document({"queues": [_document(queue) for queue in shown]})
+    elif shown:
+        screen.table(
+            ("QUEUE", "STATUS", "DUE", "SCHEDULED", "RETRYING", "RUNNING", "BLOCKED", "DUE SINCE",
+             "LIMITS"),
+            map(_row, shown),
+        )  # fmt: skip
+    return 0
+
+
+def _row(queue: Queue) -> tuple[str, ...]:
+    return (
+        queue.name,
+        "paused" if queue.paused else "open",
+        _due(queue),
+        str(queue.scheduled),
+        str(queue.retrying),
+        f"{queue.counts[State.RUNNING]:,}",
+        f"{queue.counts[State.BLOCKED]:,}",
+        when(queue.oldest_due),
+        _limits(queue),
+    )
+
+
+def _due(queue: Queue) -> str:
+    """Jobs that wait for nothing but their turn, and have not failed."""
+    due = queue.counts[State.QUEUED] - queue.scheduled - queue.retrying
+    exact = queue.scheduled.exact and queue.retrying.exact
+    return f"{due:,}" if exact else f"up to {due:,}"
+
+
+def _limits(queue: Queue) -> str:
+    limits = []
+    if queue.running_max is not None:
+        limits.append(f"{queue.running_max:,} at once")
+    if queue.rate_jobs is not None and queue.rate_per is not None:
+        limits.append(f"{queue.rate_jobs:,} in {amount(queue.rate_per)}")
+    return ", ".join(limits)
+
+
+def _document(queue: Queue) -> dict[str, object]:
+    """All of it; of what is counted up to a limit also whether that was reached."""
+    return {
+        "name": queue.name,
+        "counts": {state.value: jobs for state, jobs in queue.counts.items()},
+        "scheduled": {"count": int(queue.scheduled), "exact": queue.scheduled.exact},
+        "retrying": {"count": int(queue.retrying), "exact": queue.retrying.exact},
+        "oldest_due": queue.oldest_due,
+        "paused": queue.paused,
+        "running_max": queue.running_max,
+        "rate_jobs": queue.rate_jobs,
+        "rate_per": queue.rate_per,
+    }
+
+
+async def _pause(runner: Runner, name: str, actor: str) -> str:
+    await runner.registry.pause_queue(name, actor=actor)
+    return "paused"
+
+
+async def _resume(runner: Runner, name: str, actor: str) -> str:
+    await runner.registry.resume_queue(name, actor=actor)
+    return "resumed"
+
+
+_ACTIONS: dict[str, Callable[[Runner, str, str], Awaitable[str]]] = {
+    "pause": _pause,
+    "resume": _resume,
+}

@@ -1,0 +1,131 @@
+"""``asyncjobs queues``: what waits where, what is set, and pausing."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+
+import pytest
+
+from asyncjobs import Rate, Runner
+from asyncjobs.states import Event
+from asyncjobs.store.queueing import SetQueue
+from tests.store.kit import Desk
+
+from .kit import Shell
+from .test_changing import ME, audit, call
+
+HEAD = ["QUEUE", "STATUS", "DUE", "SCHEDULED", "RETRYING", "RUNNING", "BLOCKED", "DUE SINCE",
+        "LIMITS"]  # fmt: skip
+SINCE = "2026-01-01 00:00:00"
+
+
+def setting(queue: str, **options: object) -> SetQueue:
+    return SetQueue(
+        queue=queue, note_id="1", actor=None, action="set", what="{}",
+        **options,  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+async def test_queues_are_listed_with_what_waits_and_what_is_set(desk: Desk, shell: Shell) -> None:
+    await desk.start(queue="mail")
+    again = await desk.start(queue="mail")
+    await desk.end(again, Event.RETRYING, run_at=desk.clock.now())
+    await desk.add(queue="mail")
+    await desk.add(queue="mail", delay=10**15)
+    await desk.add(queue="other", task="strange")
+    await desk.claim(queues=("other",))
+    await desk.do(setting("mail", paused=True, running=5, pace=Rate(100, per=60).pace()))
+    await desk.do(setting("quiet", running=0))
+
+    listed = shell("queues")
+
+    assert listed.code == 0
+    head, *rows = [re.split(r"  +", line) for line in listed.lines]
+    assert head == HEAD
+    assert rows == [
+        ["mail", "paused", "1", "1", "1", "1", "0", SINCE, "5 at once, 100 in 1 min 0 s"],
+        ["other", "open", "0", "0", "0", "0", "1"],
+        ["quiet", "open", "0", "0", "0", "0", "0", "0 at once"],
+    ]
+    assert [line.split()[0] for line in shell("queues", "--paused").lines[1:]] == ["mail"]
+    mail = shell("queues", "--json").document["queues"][0]
+    assert (mail["name"], mail["paused"], mail["running_max"]) == ("mail", True, 5)
+    assert (mail["rate_jobs"], mail["rate_per"]) == (100, 60.0)
+    assert (mail["counts"]["queued"], mail["counts"]["running"]) == (3, 1)
+    assert mail["scheduled"] == mail["retrying"] == {"count": 1, "exact": True}
+    assert mail["oldest_due"] == "2026-01-01T00:00:00Z"
+
+
+async def test_due_jobs_are_a_limit_where_not_all_others_are_counted(
+    desk: Desk, shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(3):
+        await desk.add(delay=10**15)
+    await desk.add()
+    monkeypatch.setattr("asyncjobs.cli.queues.COUNT_MAX", 2)
+
+    (_, row) = shell("queues").lines
+
+    assert re.split(r"  +", row)[2:4] == ["up to 2", "2+"]
+
+
+async def test_queues_are_paused_and_resumed(desk: Desk, shell: Shell) -> None:
+    await desk.add(queue="mail")
+
+    assert await call(shell, "queues", "pause", "mail", "--actor", "ops") == (
+        0,
+        ["mail  paused"],
+        "",
+    )
+    assert (await desk.claim()).jobs == []
+    assert await call(shell, "queues", "resume", "mail") == (0, ["mail  resumed"], "")
+    assert len((await desk.claim()).jobs) == 1
+
+    entries = [(entry.actor, entry.action, entry.what) for entry in await audit(shell.database)]
+    assert entries == [(ME, "resume", {"queue": "mail"}), ("ops", "pause", {"queue": "mail"})]
+
+
+async def test_queue_without_jobs_is_paused_and_its_name_doubted(desk: Desk, shell: Shell) -> None:
+    code, lines, err = await call(shell, "queues", "pause", "mial", "--json")
+
+    assert (code, err) == (0, "asyncjobs: queue mial has no jobs until now; is that its name?\n")
+    assert lines == ['{"queues": [{"name": "mial", "outcome": "paused", "error": null}]}']
+    (queue,) = shell("queues", "--paused", "--json").document["queues"]
+    assert queue["name"] == "mial"
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["pause"], "name the queues to pause"),
+        (["resume", "mail", "--paused"], "--paused only lists"),
+        (["stop", "mail"], "invalid choice: 'stop'"),
+        (["pause", "a\x1b"], "queue='a\\x1b' has control characters"),
+    ],
+)
+async def test_what_makes_no_sense_changes_nothing(
+    desk: Desk, shell: Shell, words: list[str], complaint: str
+) -> None:
+    await desk.add(queue="mail")
+
+    code, lines, err = await call(shell, "queues", *words)
+
+    assert (code, lines) == (2, [])
+    assert complaint in err
+    assert shell("queues", "--paused").out == ""
+
+
+async def test_live_application_goes_on_when_its_queue_is_resumed(shell: Shell) -> None:
+    runner = Runner(shell.database)
+
+    @runner.task(queue="mail")
+    async def work() -> int:
+        return 1
+
+    async with runner:
+        await runner.registry.pause_queue("mail")
+        handle = await work.enqueue()
+        waiting = asyncio.ensure_future(handle.result(timeout=30))
+        assert (await call(shell, "queues", "resume", "mail"))[0] == 0
+        assert await waiting == 1
