@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from msgspec.structs import replace
+
 from ..clock import Clock, to_microseconds
 from ..running.context import Run, RunnableTask
 from ..store.base import LONG_AGO, Prune, Store
@@ -15,6 +17,8 @@ RETAIN_SECONDS = 5.0
 """Of tasks that keep few jobs: at thousands a second a minute's would outgrow what is kept."""
 SLICE_ROWS = 200
 """About 5 ms of the writer, for which every enqueue waits; more than 20 ms would be felt."""
+SLICE_ROWS_MAX = 2_000
+"""The same while many jobs run: a flush of theirs takes as long."""
 
 KEEP_PASSING = to_microseconds(600.0)
 """How long the journal remembers what a run said while it went on; its last word stays with the
@@ -38,6 +42,7 @@ class Pruner:
         commit: GroupCommit[Run],
         tasks: Mapping[str, RunnableTask],
         on_deleted: Callable[[], None] = lambda: None,
+        started: Callable[[], int] = lambda: 0,
     ) -> None:
         self._keep = {state: to_microseconds(seconds) for state, seconds in keep_seconds.items()}
         # After its jobs, so that a job's events never vanish before the job.
@@ -47,6 +52,9 @@ class Pruner:
         self._commit = commit
         self._tasks = tasks
         self._on_deleted = on_deleted
+        self._started = started
+        """How many runs this process has started."""
+        self._started_before = 0
         self._noted: frozenset[str] = frozenset()
         """Tasks whose rules are in the database."""
         self._rules: list[Rule] = []
@@ -55,7 +63,7 @@ class Pruner:
 
     async def prune(self) -> None:
         """Delete everything that is past its time now."""
-        await self._note_rules()
+        await self._note_rules()  # before anything goes that they keep
         now = self._clock.now()
         for state, keep in self._keep.items():
             await self._prune_state(state, now - keep)
@@ -65,26 +73,45 @@ class Pruner:
             limit=SLICE_ROWS,
             passing_before=now - KEEP_PASSING,
         )
-        while await self._delete(operation) >= SLICE_ROWS:
-            pass
-        rules = await self._store.retention()
-        if rules != self._rules:
-            self._rules = rules
-            self._since = dict.fromkeys(self._keep, EARLIEST)
+        await self._work_off(operation)
+        await self._hear_rules()
         await self.prune_retained()
 
     async def prune_retained(self) -> None:
         """Apply the rules of tasks; nothing to do where no task has one."""
+        if self._tasks.keys() != self._noted:  # not a minute later: thousands may end in a second
+            await self._note_rules()
+            await self._hear_rules()
         for rule in self._rules:
-            if rule.age is not None:
-                until: tuple[int, int] | None = (self._clock.now() - rule.age, LONG_AGO)
-            else:
-                until = await self._store.edge_of(rule)
-            if until is None:
-                continue
-            operation = PruneRetained(rule.task, rule.state, until, SLICE_ROWS)
-            while await self._delete(operation) >= SLICE_ROWS:
-                pass
+            # Again where it took several slices, during which more jobs may have ended.
+            while until := await self._edge(rule):
+                if await self._work_off(PruneRetained(rule.task, rule.state, until, 0)) == 1:
+                    break
+
+    async def _edge(self, rule: Rule) -> tuple[int, int] | None:
+        """The place up to which a rule lets jobs go."""
+        if rule.age is not None:
+            return self._clock.now() - rule.age, LONG_AGO
+        return await self._store.edge_of(rule)
+
+    async def _work_off(self, operation: Prune | PruneRetained) -> int:
+        """Slice by slice, until one is not full; how many it took."""
+        slices, full = 0, True
+        while full:
+            limit = self._slice_rows()
+            full = await self._delete(replace(operation, limit=limit)) >= limit
+            slices += 1
+        return slices
+
+    def _slice_rows(self) -> int:
+        """Twice as many as have started here since the last slice, within limits.
+
+        The writer takes one slice between two flushes, each of which may end 1,000 jobs: by slices
+        of 200 they would go more slowly than they come.
+        """
+        started = self._started()
+        new, self._started_before = started - self._started_before, started
+        return max(SLICE_ROWS, min(2 * new, SLICE_ROWS_MAX))
 
     async def _prune_state(self, state: str, before: int) -> None:
         # Where to go on is looked for by the connection that reads, which may take its time: many
@@ -94,13 +121,21 @@ class Pruner:
             self._since[state] = first or max((before, LONG_AGO), self._since[state])
             if first is None:
                 return
-            await self._delete(Prune({state: before}, LONG_AGO, SLICE_ROWS, since=first))
+            limit = self._slice_rows()
+            await self._delete(Prune({state: before}, LONG_AGO, limit, since=first))
 
     async def _delete(self, operation: Prune | PruneRetained) -> int:
         deleted: int = await self._commit.alone(operation)
         if deleted:
             self._on_deleted()  # what has failed may have stopped the key of others
         return deleted
+
+    async def _hear_rules(self) -> None:
+        """Read the rules of all processes."""
+        rules = await self._store.retention()
+        if rules != self._rules:
+            self._rules = rules
+            self._since = dict.fromkeys(self._keep, EARLIEST)
 
     async def _note_rules(self) -> None:
         tasks = dict(self._tasks)

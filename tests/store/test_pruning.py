@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -112,6 +113,24 @@ async def test_journal_keeps_what_is_not_past_its_time(desk: Desk) -> None:
     await desk.add()
     assert await prune(desk, {}, journal=desk.clock.now()) == 1
     assert await journal_rows(desk.store) == 1
+
+
+async def test_names_that_no_event_needs_go_in_slices_too(
+    file_store: SQLiteStore, clock: ManualClock
+) -> None:
+    desk = Desk(file_store, clock)
+    await desk.do(Delete([await desk.add() for _ in range(5)]))
+    far = clock.now() + 1
+    while await prune(desk, {}, journal=far, limit=6) == 6:
+        pass
+    await desk.do(Delete([await desk.add() for _ in range(5)]))
+
+    names: list[int] = []
+    while names[-1:] != [0]:
+        await prune(desk, {}, journal=far, limit=2)
+        names += await first_column(file_store, "SELECT count(*) FROM asyncjobs_gone")
+    assert sorted(names, reverse=True) == names
+    assert all(before - after <= 2 for before, after in pairwise(names))
 
 
 async def test_young_journal_is_not_walked_through(

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from itertools import count
 from typing import Any
 
 import pytest
@@ -35,7 +36,7 @@ async def pruning(store: SQLiteStore, clock: ManualClock, **options: Any) -> Asy
     try:
         yield Pruner(
             keep_seconds=keep, keep_journal_seconds=FAR, clock=clock, store=store, commit=commit,
-            tasks=tasks,
+            tasks=tasks, **options,
         )  # fmt: skip
     finally:
         commit.close()
@@ -179,6 +180,45 @@ def test_retention_that_makes_no_sense_is_refused(state: str, value: Any) -> Non
     options: dict[str, Any] = {f"keep_{state}": value}
     with pytest.raises(InvalidOption, match=f"keep_{state}"):
         Tasks().task(**options)(print)
+
+
+async def test_rules_hold_from_the_first_time_that_they_are_applied(
+    file_store: SQLiteStore, clock: ManualClock
+) -> None:
+    # The pruner's whole round comes a minute later, when thousands a second have long ended.
+    desk = Desk(file_store, clock)
+    ids = await ended(desk, 5)
+    add = Tasks().task(name="add", keep_completed=2)(print)
+    async with pruning(file_store, clock, tasks=[add]) as pruner:
+        await pruner.prune_retained()
+    assert set(await desk.listed()) == set(ids[-2:])
+
+
+async def test_slices_grow_with_the_jobs_that_run_meanwhile(
+    file_store: SQLiteStore, clock: ManualClock
+) -> None:
+    desk = Desk(file_store, clock)
+    add = Tasks().task(name="add", keep_completed=0)(print)
+    slices = []
+    for flush in (0, 100, 150, 900, 9_000):
+        await finish(desk, 2_100, own_retention=True)
+        runs = count(flush, flush)
+        async with pruning(
+            file_store, clock, tasks=[add], started=lambda runs=runs: next(runs)
+        ) as pruner:
+            before = await slices_of(file_store)
+            await pruner.prune_retained()
+            slices.append(await slices_of(file_store) - before)
+    # Of 200 rows; of 200; of 300; of 1,800; of 2,000 at most.
+    assert slices == [11, 11, 7, 2, 2]
+    assert await desk.count() == 0
+
+
+async def slices_of(store: SQLiteStore) -> int:
+    """How many slices have deleted something."""
+    query = "SELECT count(*) FROM asyncjobs_journal WHERE kind = 'pruned'"
+    (slices,) = await first_column(store, query)
+    return int(slices)
 
 
 async def finish(desk: Desk, jobs: int, **options: Any) -> None:

@@ -450,7 +450,9 @@ DELETE FROM asyncjobs_journal WHERE position IN (
 ) AND position < (SELECT max(position) FROM asyncjobs_journal) RETURNING position;
 
 -- prune_gone: names of deleted jobs that no event needs any more.
-DELETE FROM asyncjobs_gone WHERE at < ?;
+DELETE FROM asyncjobs_gone WHERE seq IN (
+  SELECT seq FROM asyncjobs_gone INDEXED BY asyncjobs_gone_at WHERE at < ? ORDER BY at LIMIT ?
+) RETURNING seq;
 
 -- prune_instances: processes that ended before the journal begins.
 DELETE FROM asyncjobs_instances WHERE ended_at < ?;
