@@ -126,6 +126,12 @@ def check_template(name: str, job: NewJob[Any]) -> NewJob[Any]:
         raise InvalidOption(
             f"schedule {name!r}: at= contradicts a schedule, which says itself when its jobs run"
         )
+    if job.expires_at is not None:
+        raise InvalidOption(
+            f"schedule {name!r}: expires={to_datetime(job.expires_at).isoformat()} would cancel "
+            "every job that comes after it; give a duration, which counts from when a job is made, "
+            "or until= for the schedule"
+        )
     if job.key is not None and len(job.key) > KEY_MAX - KEY_ROOM:
         raise InvalidOption(
             f"schedule {name!r}: key is {len(job.key)} characters long; at most "

@@ -394,6 +394,7 @@ def test_schedule_that_is_over_before_it_begins_is_refused(
     [
         (lambda: "report", "needs what task.job"),
         (lambda: template(at=datetime.now(UTC)), "at= contradicts a schedule"),
+        (lambda: template(expires=datetime(2999, 1, 1, tzinfo=UTC)), "expires=2999-01-01T.*until="),
         (lambda: template(key="k" * 1_000), "key is 1000 characters long"),
     ],
 )
