@@ -13,12 +13,14 @@ from asyncjobs.store.base import (
     Cancel,
     Claim,
     Delete,
+    Disown,
     Insert,
     InsertAndClaim,
     Prune,
     Report,
     Requeue,
 )
+from asyncjobs.store.expiry import Expire
 from asyncjobs.store.sqlite.store import SQLiteStore
 from tests.oracles import seed_of
 
@@ -357,10 +359,11 @@ async def test_ordered_head_that_pushes_its_key_back_stays_the_head(desk: Desk) 
 # Fairness
 
 
-async def test_small_tenants_are_done_long_before_a_large_one(desk: Desk) -> None:
+@pytest.mark.parametrize("thousands", [5, pytest.param(100, marks=pytest.mark.proof)])
+async def test_small_tenants_are_done_long_before_a_large_one(desk: Desk, thousands: int) -> None:
     """One tenant with very many jobs and 99 with ten, a pool of ten."""
     large = JobLimit("add", "large", 100)
-    for _ in range(5):
+    for _ in range(thousands):
         await add(desk, 1_000, large)
     small = {}
     runs = await claimed(desk, room={"coroutine": 10})
@@ -402,6 +405,8 @@ async def test_limited_jobs_walk_no_table(
         await claimed(file_desk)
         await file_desk.cancel(jobs[5])
         await file_desk.do(Requeue([jobs[5]]))
+        await file_desk.cancel(jobs[5])
+        await file_desk.do(Requeue([jobs[5]], '{"left":2}', ORDERED))
         await file_desk.do(Delete([jobs[5]]))
     lines = await plans.of("asyncjobs_")
     assert whole_walks(lines) == []
@@ -444,8 +449,9 @@ async def test_caps_hold_and_every_line_goes_on_whatever_happens(desk: Desk, rou
                 limit = chance.choice(LIMITS)
                 delay = chance.choice([None, None, SECOND])
                 known += await add(
-                    desk, chance.randrange(1, 5), limit, priority=chance.randrange(3), delay=delay
-                )
+                    desk, chance.randrange(1, 5), limit, priority=chance.randrange(3), delay=delay,
+                    expires=chance.choice([None, 3 * SECOND]),
+                )  # fmt: skip
             case 2 | 3:
                 room = {"coroutine": chance.randrange(1, 6)}
                 running |= {run.seq: run for run in await claimed(desk, room=room)}
@@ -459,16 +465,33 @@ async def test_caps_hold_and_every_line_goes_on_whatever_happens(desk: Desk, rou
                 answer = await desk.end(run, event, limited=True, **more)
                 assert answer in ("done", "cancelled")
             case 5 if known:
-                change: Any = chance.choice([Requeue, Delete, Cancel])
-                await desk.do(change([chance.choice(known)]))
+                await desk.do(by_hand(desk, chance, [chance.choice(known)]))
             case 6 if chance.randrange(4) == 0:
-                await desk.rescue()
+                if chance.randrange(2):
+                    await desk.rescue()
+                else:
+                    await desk.do(Disown("here", frozenset()))
                 running.clear()
+            case 6:
+                await desk.do(Prune({"failed": desk.clock.now()}, 0, 9))
+                await desk.do(Expire(9))
             case _:
                 desk.clock.advance(chance.random())
         await caps_hold(desk)
     assert await desk.store.check() == []
     await drains(desk, running)
+
+
+def by_hand(desk: Desk, chance: Random, ids: list[str]) -> Requeue | Delete | Cancel:
+    """What people may do to jobs."""
+    changes: list[Requeue | Delete | Cancel] = [
+        Delete(ids),
+        Cancel(ids),
+        Requeue(ids),
+        Requeue(ids, first_at=desk.clock.now() + SECOND),
+        Requeue(ids, '{"left":2}', chance.choice(LIMITS)),
+    ]
+    return chance.choice(changes)
 
 
 ENDS = (Event.COMPLETED, Event.FAILED, Event.CANCELLED)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from asyncjobs.records import JobLimit
 from asyncjobs.states import Event
 from asyncjobs.store.sqlite.store import SQLiteStore
 from asyncjobs.testing import ManualClock
@@ -33,6 +34,8 @@ async def fill(desk: Desk) -> None:
     await desk.finished(Event.CANCELLED)
     await desk.start()
     await desk.add(delay=1_000)
+    for _ in range(2):
+        await desk.add(delay=1_000, limit=JobLimit("add", "k", 1, ordered=True))
 
 
 BREAKS = {
@@ -53,6 +56,13 @@ BREAKS = {
     "INSERT INTO asyncjobs_keys VALUES ('other', 'add', 99)": "everything that hangs",
     "INSERT INTO asyncjobs_tags VALUES ('t', 99)": "everything that hangs",
     "UPDATE asyncjobs_attempts SET seq = 99": "everything that hangs",
+    "UPDATE asyncjobs_limited SET seq = 99 WHERE place = 'ready'": "everything that hangs",
+    "DELETE FROM asyncjobs_limits": "everything that hangs",
+    "UPDATE asyncjobs_limited SET place = NULL WHERE place = 'in'": "a job with a limit holds",
+    "UPDATE asyncjobs_limited SET place = 'in' WHERE place = 'ready'": "a job with a limit holds",
+    "UPDATE asyncjobs_limited SET place = 'later' WHERE place = 'in'": "a job with a limit holds",
+    "DELETE FROM asyncjobs_limited WHERE place = 'ready'": "who waits for a permit has a place",
+    "UPDATE asyncjobs_limits SET running = 2": "who waits for a permit has a place",
     "DELETE FROM asyncjobs_keys": "a job's key is registered",
     "DELETE FROM asyncjobs_tags": "a job's tags",
     "UPDATE asyncjobs_counts SET jobs = jobs + 1 WHERE state = 'queued'": "the counter rows",
