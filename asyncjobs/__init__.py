@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from .errors import AsyncJobsError as AsyncJobsError
     from .errors import Cancel as Cancel
     from .errors import CursorTooOld as CursorTooOld
+    from .errors import DuplicateJob as DuplicateJob
     from .errors import Fail as Fail
     from .errors import FenceLost as FenceLost
     from .errors import ForeignDatabase as ForeignDatabase
@@ -74,6 +75,7 @@ if TYPE_CHECKING:
     from .rules.timetable import At as At
     from .rules.timetable import Cron as Cron
     from .rules.timetable import Every as Every
+    from .rules.uniqueness import Unique as Unique
     from .runner import Runner as Runner
     from .running.context import JobContext as JobContext
     from .running.context import JobStopped as JobStopped
@@ -95,8 +97,8 @@ __version__ = "0.1.0"
 # Imported at first use: a worker process must not load SQLite, nor a test of errors the engine.
 _HOMES = {
     "errors": (
-        "ArgumentsTooLarge AsyncJobsError Cancel CursorTooOld Fail FenceLost ForeignDatabase "
-        "IllegalMove "
+        "ArgumentsTooLarge AsyncJobsError Cancel CursorTooOld DuplicateJob Fail FenceLost "
+        "ForeignDatabase IllegalMove "
         "InvalidArguments InvalidOption InvalidResult JobCancelled JobCrashed JobError JobExpired "
         "JobFailed JobSignal JobTimedOut KeyConflict MissingExtra NewerSchema ResourceFailed "
         "ResultGone ResultNotKept "
@@ -116,6 +118,7 @@ _HOMES = {
     "rules.limiting": "Limit Rate",
     "rules.retry": "Retry",
     "rules.timetable": "At Cron Every",
+    "rules.uniqueness": "Unique",
     "runner": "Runner",
     "running.context": "JobContext JobStopped current_job",
     "running.resources": "Resource",

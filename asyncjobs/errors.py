@@ -13,6 +13,7 @@ AsyncJobsError
 ├── UnknownJob               no such job in this database; also a LookupError
 ├── UnknownSchedule          no such schedule; also a LookupError
 ├── KeyConflict              the idempotency key belongs to a job with other arguments
+├── DuplicateJob             a job that counts as the same is there, and on_conflict="raise"
 ├── FenceLost                this run no longer holds its job: roll back
 ├── CursorTooOld             the journal no longer holds what comes after; also a LookupError
 ├── MissingExtra             a part that needs a package that is not installed; an ImportError
@@ -54,6 +55,7 @@ __all__ = [
     "AsyncJobsError",
     "Cancel",
     "CursorTooOld",
+    "DuplicateJob",
     "Fail",
     "FenceLost",
     "ForeignDatabase",
@@ -175,6 +177,14 @@ class UnknownSchedule(AsyncJobsError, LookupError):
 
 class KeyConflict(AsyncJobsError):
     """The idempotency key is in use by a job of the same task with other arguments."""
+
+    def __init__(self, message: str, *, job_id: str) -> None:
+        super().__init__(message)
+        self.job_id = job_id
+
+
+class DuplicateJob(AsyncJobsError):
+    """A job that counts as the same stands in the way; ``job_id`` names it. See ``Unique``."""
 
     def __init__(self, message: str, *, job_id: str) -> None:
         super().__init__(message)

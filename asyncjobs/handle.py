@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from .clock import to_seconds
 from .errors import (
+    DuplicateJob,
     JobCancelled,
     JobCrashed,
     JobError,
@@ -45,7 +46,7 @@ class JobHandle(Generic[R]):
     ) -> None:
         self.id = job_id
         self.existing = existing
-        """True when ``enqueue`` found this job by its id or key, and stored nothing new."""
+        """True when ``enqueue`` found this job by its id, its key or as the same: no new one."""
         self._runner = runner
         self._box = box
 
@@ -226,8 +227,14 @@ class JobHandle(Generic[R]):
         return f"<JobHandle {self.id}>"
 
 
-def key_conflict(job: NewJob[Any], accepted: Accepted) -> KeyConflict:
+def key_conflict(job: NewJob[Any], accepted: Accepted) -> KeyConflict | DuplicateJob:
     """The exception that tells why a job was not enqueued."""
+    if job.hold is not None:
+        return DuplicateJob(
+            f"job {accepted.job_id} of task {job.task!r} counts as the same, and its time is not "
+            "over; wait for it, or choose another Unique(on_conflict)",
+            job_id=accepted.job_id,
+        )
     return KeyConflict(
         f"key {job.key!r} of task {job.task!r} belongs to job {accepted.job_id}, which has other "
         "arguments",

@@ -35,6 +35,23 @@ class JobLimit(Struct, frozen=True):
         return f"<JobLimit of {self.name!r}>"  # the key comes from arguments
 
 
+UNIQUE = "\x01"
+"""What the keys of unique jobs begin with; those that a user gives have no such character."""
+
+
+class Hold(Struct, frozen=True, gc=False):
+    """For how long a job's key is held, and what the job does when another one holds it."""
+
+    held: str
+    """For how long: ``queued`` (until it first starts), ``unfinished`` or ``window``."""
+    on_conflict: str
+    """``existing``, ``raise``, ``replace`` or ``debounce``."""
+    microseconds: int = 0
+    """Of a window, from acceptance; or how far a debounced job is pushed back."""
+    longest: int = 0
+    """Microseconds after acceptance up to which it is pushed back."""
+
+
 class NewJob(Struct, Generic[R_co], frozen=True, gc=False):
     """One job, checked and ready to be enqueued, as often as one likes: the id makes it one row.
 
@@ -64,17 +81,21 @@ class NewJob(Struct, Generic[R_co], frozen=True, gc=False):
     own_retention: bool = False
     """Whether its task says how long it stays."""
     limit: JobLimit | None = None
+    hold: Hold | None = None
+    """Of a unique job: its key, which begins with :data:`UNIQUE`, is not held by its row."""
 
     def __repr__(self) -> str:
         return f"<NewJob {self.id} of task {self.task!r}>"
 
 
 class Accepted(NamedTuple):
-    """The job that was there already when one was enqueued with its id or its key."""
+    """The job that was there already when one was enqueued with its id, its key or its hold."""
 
     job_id: str
     conflict: bool
-    """True when the key's job has other arguments: nothing was enqueued."""
+    """True when nothing was enqueued, and that is an error: the key's job has other arguments."""
+    replaced: bool = False
+    """True when that job waits, and has taken over what the new one brought."""
 
 
 class Claimed(Struct, frozen=True, gc=False):

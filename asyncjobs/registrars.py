@@ -9,6 +9,7 @@ from typing import Any, ParamSpec, TypeVar, overload
 from .errors import TaskExists
 from .rules.limiting import Limit
 from .rules.retry import RetryPolicy
+from .rules.uniqueness import Unique
 from .running.functions import is_async, where
 from .running.resources import Resource, ResourceRegistrar
 from .scheduling import ScheduleRegistrar
@@ -82,6 +83,10 @@ class TaskRegistrar(ResourceRegistrar, ScheduleRegistrar):
         on_complete: Task[Any, Any] | None = None,
         on_failure: Task[Any, Any] | None = None,
         limit: Limit | None = None,
+        unique: Unique | None = None,
+        throttle: float | timedelta | None = None,
+        debounce: float | timedelta | None = None,
+        debounce_max: float | timedelta | None = None,
     ) -> _Decorator: ...
 
     def task(self, function: Any = None, /, **options: Any) -> Any:
@@ -113,6 +118,11 @@ class TaskRegistrar(ResourceRegistrar, ScheduleRegistrar):
                 one; it gets the ``JobOutcome`` as its only argument.
             on_failure: the same when a job has failed or was cancelled.
             limit: a ``Limit``: how many jobs of a key may run at once, or start in a period.
+            unique: at most one job that is the same: see ``Unique``.
+            throttle: at most one job with the same arguments is accepted in so many seconds.
+            debounce: a job runs so many seconds after the last one with the same arguments was
+                enqueued; with ``unique=Unique(by=...)``, the last arguments win.
+            debounce_max: seconds after the first, at most; by default ten times as many.
 
         Raises:
             InvalidOption: naming the option and its value.

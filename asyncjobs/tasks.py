@@ -26,6 +26,7 @@ from .rules.limits import (
 )
 from .rules.retention import Keep, check_keeps
 from .rules.retry import Retry, RetryPolicy, check_retry
+from .rules.uniqueness import Unique, uniqueness
 from .running.catalogue import calling_module, made
 from .running.context import current_run
 from .running.functions import (
@@ -72,6 +73,10 @@ class Task(Generic[P, R]):
         on_complete: Task[Any, Any] | None = None,
         on_failure: Task[Any, Any] | None = None,
         limit: Limit | None = None,
+        unique: Unique | None = None,
+        throttle: float | timedelta | None = None,
+        debounce: float | timedelta | None = None,
+        debounce_max: float | timedelta | None = None,
         **unknown: Never,
     ) -> None:
         if unknown:
@@ -92,21 +97,27 @@ class Task(Generic[P, R]):
         )
         self._options = first_options(
             queue=queue, priority=priority, on_crash=on_crash, max_crashes=max_crashes,
+            uniqueness=uniqueness(function, unique=unique, throttle=throttle,
+                                  debounce=debounce, debounce_max=debounce_max),
             expires=expires, own_retention=bool(self.keep), keep_result=keep_result,
             on_complete=_callback(on_complete, "on_complete"),
             on_failure=_callback(on_failure, "on_failure"),
             limit=check_limit(limit, function, self.name),
         )  # fmt: skip
-        self.carry: Carry = {}
-        """Context variables that travel with its jobs, as its runner says."""
-        self._runners: list[Runner] = []
-        self._started: list[Runner] = []
-        self._now = _SYSTEM_CLOCK.now
+        self._stand_alone()
         # pyright does not see that a cached property is read like a property.
         made.add(self)  # pyright: ignore[reportArgumentType]
         # Not its ``__dict__``: a function's own ``retry`` or ``name`` (tenacity puts one there)
         # would take the place of the task's.
         update_wrapper(cast("Any", self), function, updated=())
+
+    def _stand_alone(self) -> None:
+        """It belongs to no runner yet."""
+        self.carry: Carry = {}
+        """Context variables that travel with its jobs, as its runner says."""
+        self._runners: list[Runner] = []
+        self._started: list[Runner] = []
+        self._now = _SYSTEM_CLOCK.now
 
     def __repr__(self) -> str:
         return f"<Task {self.name!r}>"
@@ -161,6 +172,10 @@ class Task(Generic[P, R]):
         on_complete: Task[Any, Any] | None = None,
         on_failure: Task[Any, Any] | None = None,
         limit: Limit | None = None,
+        unique: Unique | None = None,
+        throttle: float | timedelta | None = None,
+        debounce: float | timedelta | None = None,
+        debounce_max: float | timedelta | None = None,
         **unknown: Never,
     ) -> TaskOptions[P, R]:
         """The same task with other options for the jobs that are made from the result.
@@ -175,28 +190,29 @@ class Task(Generic[P, R]):
             tags: up to 32, to find the job by.
             meta: plain JSON values to keep with the job.
             trigger: what caused the job; by default ``api``, or ``job:<id>`` inside a job.
-            timeout: seconds for each attempt, in place of the task's.
-            retry: a policy in place of the task's.
             on_crash: ``retry`` (up to ``max_crashes`` in all) or ``fail`` at the first.
             max_crashes: crashes after which the job fails; 1 to 1,000.
             expires: seconds or timedelta from enqueue on, or an aware datetime: not started by
                 then, the job is cancelled and its handle raises ``JobExpired``.
-            keep_result, on_complete, on_failure, limit: in place of the task's.
+            timeout, retry, keep_result, on_complete, on_failure, limit: in place of the task's.
+            unique, throttle, debounce, debounce_max: one of them, or ``key``: in place of all
+                that the task has of these.
 
         Raises:
             InvalidOption: naming the option and its value.
         """
         if unknown:
             raise _unknown_of_job(unknown)
-        options = next_options(
+        return TaskOptions(self, next_options(
             self._options, delay=delay, at=at, priority=priority, queue=queue, key=key, tags=tags,
+            uniqueness=uniqueness(self.function, unique=unique, throttle=throttle,
+                                  debounce=debounce, debounce_max=debounce_max),
             meta=meta, trigger=trigger, timeout=timeout, retry=retry, on_crash=on_crash,
             max_crashes=max_crashes, expires=expires, keep_result=keep_result, now=self._now(),
             on_complete=_callback(on_complete, "on_complete"),
             on_failure=_callback(on_failure, "on_failure"),
             limit=check_limit(limit, self.function, self.name),
-        )  # fmt: skip
-        return TaskOptions(self, options)
+        ))  # fmt: skip
 
     def handle(self, job_id: str) -> JobHandle[R]:
         """A typed handle of a job of this task, in any process, after any restart."""
@@ -224,7 +240,10 @@ class Task(Generic[P, R]):
     def _make_job(
         self, options: JobOptions, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> NewJob[R]:
-        arguments = self.codec.encode_arguments(args, kwargs, deterministic=options.key is not None)
+        rule = options.uniqueness
+        arguments = self.codec.encode_arguments(
+            args, kwargs, deterministic=options.key is not None or rule is not None
+        )
         trigger = options.trigger
         if trigger is None:
             run = current_run.get(None)
@@ -240,7 +259,7 @@ class Task(Generic[P, R]):
             options.delay,
             options.priority,
             options.max_crashes,
-            options.key,
+            options.key if rule is None else rule.key(arguments),
             trigger,
             options.tags,
             options.meta,
@@ -249,6 +268,7 @@ class Task(Generic[P, R]):
             options.expires_at,
             options.own_retention,
             None if options.limit is None else self._job_limit(options.limit, args, kwargs),
+            None if rule is None else rule.hold,
         )
 
     def limit_of(self, stored: str) -> JobLimit | None:

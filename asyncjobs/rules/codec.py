@@ -286,6 +286,11 @@ def _encode(value: Any, encoder: msgspec.json.Encoder | None = None) -> bytes:
     return (encoder or _ENCODER).encode(value)
 
 
+def ordered_json(value: Any) -> bytes:
+    """``value`` as in arguments that are encoded deterministically."""
+    return _encode(value, _ORDERED)
+
+
 _NARROW = msgspec.msgpack.Encoder(enc_hook=_to_plain)
 _ENCODER = msgspec.json.Encoder(enc_hook=_to_plain)
 _ORDERED = msgspec.json.Encoder(enc_hook=_to_plain, order="deterministic")

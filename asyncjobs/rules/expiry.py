@@ -31,26 +31,27 @@ def check_expires(value: object) -> int:
     return _from_enqueue(value)
 
 
-def check_job_expires(
-    value: object, *, run_at: int | None, delay: int | None, now: int
-) -> tuple[int | None, int | None]:
+def check_job_expires(value: object) -> tuple[int | None, int | None]:
     """The option of a job: microseconds from enqueue, or an instant; the other one is ``None``.
 
     Raises:
-        InvalidOption: also when it would be over before the job is due.
+        InvalidOption: naming the option and its value.
     """
     if isinstance(value, datetime):
-        expires, expires_at = None, to_instant(value, "expires")
-    else:
-        expires, expires_at = _from_enqueue(value), None
-    check_order(expires, expires_at, run_at=run_at, delay=delay, now=now)
-    return expires, expires_at
+        return None, to_instant(value, "expires")
+    return _from_enqueue(value), None
 
 
 def check_order(
-    expires: int | None, expires_at: int | None, *, run_at: int | None, delay: int | None, now: int
+    expires: int | None,
+    expires_at: int | None,
+    *,
+    run_at: int | None,
+    delay: int | None,
+    now: int,
+    by: str,
 ) -> None:
-    """Refuse a job that could never be started.
+    """Refuse a job that could never be started; ``by`` is the option that says when it is due.
 
     Raises:
         InvalidOption: it expires before it is due.
@@ -60,9 +61,8 @@ def check_order(
     due = now + (delay or 0) if run_at is None else run_at
     end = expires_at if expires is None else now + expires
     if end is not None and end <= due:
-        given = "delay" if run_at is None else "at"
         raise InvalidOption(
-            f"expires and {given} contradict each other: the job would expire "
+            f"expires and {by} contradict each other: the job would expire "
             f"{(due - end) / 1e6:g} s before it is due; give a later expires"
         )
 

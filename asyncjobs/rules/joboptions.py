@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import Struct
@@ -25,6 +25,7 @@ from .limits import (
     check_text,
 )
 from .retry import Retry, check_retry, retry_to_builtins
+from .uniqueness import Uniqueness
 
 
 class JobOptions(Struct, frozen=True, kw_only=True):
@@ -36,6 +37,8 @@ class JobOptions(Struct, frozen=True, kw_only=True):
     run_at: int | None = None
     delay: int | None = None
     key: str | None = None
+    uniqueness: Any = None
+    """A :class:`Uniqueness`, or ``None``."""
     trigger: str | None = None
     tags: tuple[str, ...] = ()
     meta: str | None = None
@@ -87,6 +90,7 @@ def first_options(
     priority: int,
     on_crash: str,
     max_crashes: int | None,
+    uniqueness: Uniqueness | None,
     expires: float | timedelta | None,
     own_retention: bool,
     keep_result: bool,
@@ -99,13 +103,20 @@ def first_options(
     Raises:
         InvalidOption: naming the option and its value.
     """
+    if uniqueness is not None:
+        uniqueness.check_fixed()
+    due = _due(None, None, uniqueness)
+    expires_in = None if expires is None else check_expires(expires)
+    check_order(expires_in, None, run_at=None, delay=due.delay, now=0, by=due.option)
     return JobOptions(
         queue=check_text(queue, "queue"),
         priority=check_priority(priority),
         max_crashes=check_crashes(on_crash, max_crashes),
-        expires=None if expires is None else check_expires(expires),
+        expires=expires_in,
         own_retention=own_retention,
         keep_result=check_flag(keep_result, "keep_result"),
+        delay=due.delay,
+        uniqueness=uniqueness,
         on_complete=on_complete,
         on_failure=on_failure,
         limit=limit,
@@ -126,6 +137,7 @@ def next_options(
     priority: int | None,
     queue: str | None,
     key: str | None,
+    uniqueness: Uniqueness | None,
     tags: Iterable[str],
     meta: Mapping[str, Any] | None,
     trigger: str | None,
@@ -145,24 +157,26 @@ def next_options(
     Raises:
         InvalidOption: naming the option and its value.
     """
-    if delay is not None and at is not None:
-        raise InvalidOption("delay and at contradict each other; give one of them")
+    if key is None:
+        uniqueness = uniqueness or own.uniqueness
+    elif uniqueness is not None:
+        raise _same_twice()
+    due = _due(delay, at, uniqueness)
     crashes = own.max_crashes
     if on_crash is not None or max_crashes is not None:
         crashes = check_crashes("retry" if on_crash is None else on_crash, max_crashes)
     keep_result = check_flag(own.keep_result if keep_result is None else keep_result, "keep_result")
     on_complete = on_complete or own.on_complete
     on_failure, limit = on_failure or own.on_failure, limit or own.limit
-    run_at = None if at is None else to_instant(at, "at")
-    wait = None if delay is None else to_microseconds(to_seconds(delay, "delay"))
-    expires_in, expires_at = _expiry(own, expires, run_at=run_at, delay=wait, now=now)
+    expires_in, expires_at = _expiry(own, expires, due, now)
     return JobOptions(
         queue=own.queue if queue is None else check_text(queue, "queue"),
         priority=own.priority if priority is None else check_priority(priority),
         max_crashes=crashes,
-        run_at=run_at,
-        delay=wait,
+        run_at=due.run_at,
+        delay=due.delay,
         key=None if key is None else check_text(key, "key", longest=KEY_MAX),
+        uniqueness=uniqueness,
         trigger=None if trigger is None else check_text(trigger, "trigger"),
         tags=check_tags(tags),
         meta=None if meta is None else check_meta(meta),
@@ -180,18 +194,49 @@ def next_options(
     )  # fmt: skip
 
 
+class _Due(NamedTuple):
+    """When a job is due, and which option says so."""
+
+    option: str
+    run_at: int | None = None
+    delay: int | None = None
+
+
+def _due(
+    delay: float | timedelta | None, at: datetime | None, uniqueness: Uniqueness | None
+) -> _Due:
+    if uniqueness is not None and uniqueness.debounces:
+        if delay is not None or at is not None:
+            raise _due_twice()
+        return _Due("debounce", delay=uniqueness.microseconds)
+    if delay is not None and at is not None:
+        raise InvalidOption("delay and at contradict each other; give one of them")
+    if at is not None:
+        return _Due("at", run_at=to_instant(at, "at"))
+    return _Due(
+        "delay", delay=None if delay is None else to_microseconds(to_seconds(delay, "delay"))
+    )
+
+
 def _expiry(
-    own: JobOptions,
-    given: float | timedelta | datetime | None,
-    *,
-    run_at: int | None,
-    delay: int | None,
-    now: int,
+    own: JobOptions, given: float | timedelta | datetime | None, due: _Due, now: int
 ) -> tuple[int | None, int | None]:
+    expires, expires_at = own.expires, None
     if given is not None:
-        return check_job_expires(given, run_at=run_at, delay=delay, now=now)
-    check_order(own.expires, None, run_at=run_at, delay=delay, now=now)
-    return own.expires, None
+        expires, expires_at = check_job_expires(given)
+    check_order(expires, expires_at, run_at=due.run_at, delay=due.delay, now=now, by=due.option)
+    return expires, expires_at
+
+
+def _same_twice() -> InvalidOption:
+    return InvalidOption(
+        "key contradicts unique, throttle and debounce: each says which jobs are the same and for "
+        "how long; give one of them"
+    )
+
+
+def _due_twice() -> InvalidOption:
+    return InvalidOption("delay and at contradict debounce, which says itself when a job is due")
 
 
 def stored_options(

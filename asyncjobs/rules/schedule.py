@@ -132,7 +132,7 @@ def check_template(name: str, job: NewJob[Any]) -> NewJob[Any]:
             "every job that comes after it; give a duration, which counts from when a job is made, "
             "or until= for the schedule"
         )
-    if job.key is not None and len(job.key) > KEY_MAX - KEY_ROOM:
+    if job.key is not None and job.hold is None and len(job.key) > KEY_MAX - KEY_ROOM:
         raise InvalidOption(
             f"schedule {name!r}: key is {len(job.key)} characters long; at most "
             f"{KEY_MAX - KEY_ROOM} fit, since each job's key ends with its time"
@@ -152,9 +152,16 @@ def make_job(template: NewJob[Any], plan: Plan, occurrence: Occurrence, now: int
         created_at=now,
         run_at=at + late + (template.delay or 0),
         delay=None,
-        key=None if template.key is None else f"{template.key}@{to_datetime(at).isoformat()}",
+        key=_key_at(template, at),
         options=f'{{"scheduled":{stored}{rest}',
     )
+
+
+def _key_at(template: NewJob[Any], at: int) -> str | None:
+    # That of unique jobs is one for all times: it says that they are the same.
+    if template.key is None or template.hold is not None:
+        return template.key
+    return f"{template.key}@{to_datetime(at).isoformat()}"
 
 
 def jitter_of(plan: Plan, name: str, at: int) -> int:

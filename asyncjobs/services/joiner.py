@@ -63,7 +63,11 @@ class Joiner:
             raise
         if any(accepted and accepted.conflict for accepted in answers):
             return list(answers)
-        new = [job.id for job, there in zip(jobs, answers, strict=True) if there is None]
+        new = [
+            job.id
+            for job, there in zip(jobs, answers, strict=True)
+            if there is None or there.replaced
+        ]
         if new:
             self._watch(connection, new)
         return list(answers)

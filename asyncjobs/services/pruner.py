@@ -26,6 +26,9 @@ job. For who lost the connection, not for the archive: at five values a second a
 the journal would hold little else."""
 
 
+LOOK_AGAIN = to_microseconds(3600.0)
+"""How long what was passed over is left alone: the window of a unique job may be over by then."""
+
 EARLIEST: tuple[int, int] = (LONG_AGO, LONG_AGO)
 
 
@@ -59,7 +62,8 @@ class Pruner:
         """Tasks whose rules are in the database."""
         self._rules: list[Rule] = []
         self._since = dict.fromkeys(self._keep, EARLIEST)
-        """What ended earlier, and is still there, has rules of its own."""
+        """What ended earlier, and is still there, has rules of its own, or a window."""
+        self._look_again_at = 0
 
     async def prune(self) -> None:
         """Delete everything that is past its time now."""
@@ -132,9 +136,10 @@ class Pruner:
 
     async def _hear_rules(self) -> None:
         """Read the rules of all processes."""
-        rules = await self._store.retention()
-        if rules != self._rules:
+        rules, now = await self._store.retention(), self._clock.now()
+        if rules != self._rules or now >= self._look_again_at:
             self._rules = rules
+            self._look_again_at = now + LOOK_AGAIN
             self._since = dict.fromkeys(self._keep, EARLIEST)
 
     async def _note_rules(self) -> None:

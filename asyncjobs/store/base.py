@@ -41,8 +41,9 @@ class Insert(Struct, frozen=True):
     """Enqueue jobs. Result: for each ``None``, or the ``Accepted`` that was there already.
 
     An id that has a row already, or a key that has one with the same arguments, answers with that
-    row; a key with other arguments is a conflict. With ``together`` one conflict means that no
-    job of this operation is inserted.
+    row; a key with other arguments is a conflict. What another job holds (``NewJob.hold``) answers
+    with that one, is a conflict, or replaces it while it has not started, as the new job's hold
+    says. With ``together`` one conflict means that this operation changes nothing.
     """
 
     jobs: Sequence[NewJob[Any]]

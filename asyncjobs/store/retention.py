@@ -51,5 +51,5 @@ class Retaining(Protocol):
     async def first_prunable(
         self, state: str, *, since: tuple[int, int], before: int
     ) -> tuple[int, int] | None:
-        """The first place (end, seq), from one on, of a job that no rule of its task keeps."""
+        """The first place (end, seq), from one on, of a job that nothing keeps."""
         ...

@@ -235,7 +235,7 @@ def test_wrong_option_of_a_task_is_refused_when_it_is_given(
 
 
 def test_unknown_option_of_a_task_is_refused_naming_those_that_it_has() -> None:
-    with pytest.raises(InvalidOption, match=r"no option 'retries'; it has name, .*limit$"):
+    with pytest.raises(InvalidOption, match=r"no option 'retries'; it has name, .*debounce_max$"):
         Tasks().task(retries=5)(plain)  # type: ignore[call-overload]
 
 

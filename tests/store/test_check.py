@@ -53,7 +53,7 @@ BREAKS = {
     "UPDATE asyncjobs_attempts SET claim = 99": "no recorded run is newer",
     "INSERT INTO asyncjobs_payloads VALUES (99, '{}', NULL)": "everything that hangs",
     "INSERT INTO asyncjobs_results VALUES (99, '1')": "everything that hangs",
-    "INSERT INTO asyncjobs_keys VALUES ('other', 'add', 99)": "everything that hangs",
+    "INSERT INTO asyncjobs_keys (key, task, seq) VALUES ('b', 'add', 99)": "everything that hangs",
     "INSERT INTO asyncjobs_tags VALUES ('t', 99)": "everything that hangs",
     "UPDATE asyncjobs_attempts SET seq = 99": "everything that hangs",
     "UPDATE asyncjobs_limited SET seq = 99 WHERE place = 'ready'": "everything that hangs",

@@ -115,6 +115,26 @@ def forget_places(tx: Transaction, seqs: str) -> None:
         tx.fetch("delete_limits", to_json(list(limits)).decode())
 
 
+def step_out(tx: Transaction, seq: int, *, limited: bool) -> list[int]:
+    """Take a waiting job that is about to be changed out of its line, if it is in one.
+
+    Nobody gets its permit yet: it may come back with the same key, and then has its turn. What is
+    to be ``limited`` has to be queued, whatever blocked it.
+    """
+    left = tx.fetch("delete_limited", to_json([seq]).decode())
+    _note(tx, tx.fetch("step_out", seq, limited), Event.ADMITTED, State.BLOCKED, State.QUEUED)
+    return [limit_id for (limit_id,) in left]
+
+
+def step_in(tx: Transaction, arrival: Arrival, left: Sequence[int]) -> None:
+    """Line up what was changed, and give others what it has left."""
+    if arrival.job.limit is not None:
+        line_up(tx, [arrival])
+    if left:
+        _admit(tx, left)
+        tx.fetch("delete_limits", to_json(left).decode())
+
+
 def look_at_lines(tx: Transaction) -> int | None:
     """Admit what has become due, or whose key has opened; when to look again, if ever."""
     look_at = _next_look(tx)

@@ -98,10 +98,14 @@ SELECT seq FROM (
   UNION ALL SELECT seq, -count(*), -sum(size) FROM asyncjobs_logs GROUP BY seq
 ) GROUP BY seq HAVING sum(lines) <> 0 OR sum(bytes) <> 0 LIMIT 5;
 
--- key_mismatch: a job's key is registered for it
-SELECT j.id FROM asyncjobs_jobs AS j WHERE j.key IS NOT NULL AND NOT EXISTS (
+-- key_mismatch: a job's key is registered for it, that of a unique job perhaps for a later one
+SELECT j.id FROM asyncjobs_jobs AS j WHERE j.key IS NOT NULL AND unicode(j.key) > 1 AND NOT EXISTS (
   SELECT 1 FROM asyncjobs_keys AS k WHERE k.key = j.key AND k.task = j.task AND k.seq = j.seq)
 LIMIT 5;
+
+-- key_of_another: a key is registered for a job of its task that goes by it
+SELECT j.id FROM asyncjobs_keys AS k JOIN asyncjobs_jobs AS j ON j.seq = k.seq
+WHERE k.task <> j.task OR k.key IS NOT j.key LIMIT 5;
 
 -- tag_mismatch: a job's tags are registered for it
 SELECT j.id FROM asyncjobs_jobs AS j CROSS JOIN json_each(j.tags) AS t WHERE NOT EXISTS (

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 from ...records import Accepted, Claimed, NewJob
 from ...states import Event, State
 from ..base import Insert
 from .admitting import Arrival, line_up
+from .holds import Holds, hold_row
 from .transaction import STATEMENTS, Transaction, from_json, to_json
 
 _Kind = tuple[str, str, int, int, str, str | None, bool]
@@ -32,6 +34,7 @@ def sort_out(
     if not tx.careful and not any(job.key for job in jobs):
         return [None] * len(jobs), jobs
     known = _existing(tx, jobs)
+    holds = Holds(tx, jobs)
     fresh: list[NewJob[Any]] = []
     accepted: list[Accepted | None] = []
     for job in jobs:
@@ -41,21 +44,25 @@ def sort_out(
             conflict = arguments is not None and not _same(arguments, job.arguments)
             accepted.append(Accepted(job_id, conflict))
             continue
+        held = None if job.hold is None else holds.ask(job, job.hold, fresh)
+        accepted.append(held)
+        if held:
+            continue
         fresh.append(job)
-        accepted.append(None)
-        if job.key:
+        if job.key and job.hold is None:
             known[job.key, job.task] = (job.id, job.arguments)
         if tx.careful:
             known[job.id] = (job.id, None)
     if operation.together and any(there and there.conflict for there in accepted):
         return accepted, []
+    holds.replace()
     return accepted, fresh
 
 
 def _existing(tx: Transaction, jobs: Sequence[NewJob[Any]]) -> dict[Any, tuple[str, str | None]]:
     """What the jobs would collide with, by id and by (key, task)."""
     known: dict[Any, tuple[str, str | None]] = {}
-    keys = [(job.key, job.task) for job in jobs if job.key]
+    keys = [(job.key, job.task) for job in jobs if job.key and job.hold is None]
     if keys:
         for key, task, job_id, arguments in tx.fetch("existing_keys", to_json(keys).decode()):
             known[key, task] = (job_id, arguments)
@@ -80,6 +87,7 @@ def insert_rows(
     alike: dict[_Kind, list[Any]] = {}
     payloads: list[Any] = []
     keys: list[Any] = []
+    holds: list[Any] = []
     tags: list[Any] = []
     claimed = []
     arrivals = []
@@ -101,7 +109,9 @@ def insert_rows(
         if job.arguments != "{}" or job.meta:
             payloads += (seq, job.arguments, job.meta)
             payload = f"{job.arguments}\n{job.meta or ''}"
-        if job.key:
+        if job.hold is not None:
+            holds.append(hold_row(job, job.hold, seq, now))
+        elif job.key:
             keys += (job.key, job.task, seq)
         for tag in job.tags:
             tags += (tag, seq)
@@ -115,6 +125,8 @@ def insert_rows(
     _write_alike(tx, alike, instance)
     tx.write_rows("insert_payloads", payloads)
     tx.write_rows("insert_keys", keys)
+    holds.sort()  # neighbours in the table, which is in the order of keys, go in together
+    tx.write_rows("insert_holds", list(chain.from_iterable(holds)))
     tx.write_rows("insert_tags", tags)
     fences = [0] * (2 * len(jobs))
     fences[::2] = range(first, first + len(jobs))

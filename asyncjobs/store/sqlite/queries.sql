@@ -30,6 +30,11 @@ INSERT OR ROLLBACK INTO asyncjobs_payloads (seq, arguments, meta) VALUES {rows:3
 -- insert_keys: binds idempotency keys to their jobs.
 INSERT OR ROLLBACK INTO asyncjobs_keys (key, task, seq) VALUES {rows:3};
 
+-- insert_holds: keys of unique jobs, in place of those that hold them no longer.
+INSERT INTO asyncjobs_keys (key, task, seq, held, until) VALUES {rows:5}
+ON CONFLICT (key, task) DO UPDATE
+SET seq = excluded.seq, held = excluded.held, until = excluded.until;
+
 -- insert_tags: one row a tag and job.
 INSERT OR ROLLBACK INTO asyncjobs_tags (tag, seq) VALUES {rows:2};
 
@@ -43,6 +48,33 @@ JOIN asyncjobs_keys AS k
   ON k.key = json_extract(w.value, '$[0]') AND k.task = json_extract(w.value, '$[1]')
 JOIN asyncjobs_jobs AS j ON j.seq = k.seq
 LEFT JOIN asyncjobs_payloads AS p ON p.seq = k.seq;
+
+-- holders: the unique jobs that still hold the keys [[key, task], ...], and how they stand.
+SELECT k.key, k.task, k.seq, j.id, j.queue, j.run_at,
+       j.claim = 0 AND j.state IN ('queued', 'blocked'), k.until
+FROM json_each(?1) AS w
+CROSS JOIN asyncjobs_keys AS k
+  ON k.key = json_extract(w.value, '$[0]') AND k.task = json_extract(w.value, '$[1]')
+CROSS JOIN asyncjobs_jobs AS j ON j.seq = k.seq
+WHERE CASE k.held
+  WHEN 'queued' THEN j.claim = 0 AND j.state IN ('queued', 'blocked')
+  WHEN 'unfinished' THEN j.finished_at IS NULL
+  ELSE k.until > ?2 AND j.state <> 'cancelled'
+END AND (j.claim > 0 OR j.expires_at IS NULL OR j.expires_at > ?2);
+
+-- replace_job: gives a waiting job what a newer one brought; it keeps its id and its acceptance. That
+-- of a schedule stays one, since the next may wait for its end.
+UPDATE asyncjobs_jobs
+SET queue = ?2, priority = ?3, run_at = ?4, max_crashes = ?5, tags = ?7, expires_at = ?9,
+    own_retention = ?10,
+    trigger = iif(options ->> '$.scheduled' IS NULL, ?6, trigger),
+    options = iif(options ->> '$.scheduled' IS NULL, ?8,
+      json_set(ifnull(?8, '{}'), '$.scheduled', options -> '$.scheduled'))
+WHERE seq = ?1 RETURNING state;
+
+-- delete_tags_of: the tags of one job, as it had them.
+DELETE FROM asyncjobs_tags WHERE seq = ?1 AND tag IN (
+  SELECT value FROM asyncjobs_jobs AS j CROSS JOIN json_each(j.tags) WHERE j.seq = ?1);
 
 -- claim_levels: every (queue, priority) that has queued jobs, found by skipping through the index.
 WITH RECURSIVE
@@ -392,25 +424,34 @@ DELETE FROM asyncjobs_attempts WHERE seq IN (SELECT value FROM json_each(?));
 -- delete_usage: what runs of deleted jobs have used.
 DELETE FROM asyncjobs_usage WHERE seq IN (SELECT value FROM json_each(?));
 
--- delete_key: frees an idempotency key.
+-- delete_key: frees a key, unless another job holds it by now.
 DELETE FROM asyncjobs_keys WHERE key = ? AND task = ? AND seq = ?;
 
 -- delete_tag: one tag of a deleted job.
 DELETE FROM asyncjobs_tags WHERE tag = ? AND seq = ?;
 
 -- prunable: finished jobs past their time, oldest end first, but for those that a rule of their task
--- speaks of; the inner limit bounds how many of those are passed over.
-SELECT seq FROM (
-  SELECT seq, own_retention, task FROM asyncjobs_jobs INDEXED BY asyncjobs_finished
+-- speaks of, and those of an open window; the inner limit bounds how many of those are passed over.
+SELECT its_seq FROM (
+  SELECT seq AS its_seq, own_retention, task AS its_task, key AS its_key
+  FROM asyncjobs_jobs INDEXED BY asyncjobs_finished
   WHERE state = ?1 AND finished_at IS NOT NULL AND (finished_at, seq) >= (?2, ?3) AND finished_at < ?4
   ORDER BY finished_at, seq LIMIT 10 * ?5
-) WHERE own_retention = 0 OR task NOT IN (SELECT task FROM asyncjobs_retention WHERE state = ?1)
+)
+WHERE (own_retention = 0 OR its_task NOT IN (SELECT task FROM asyncjobs_retention WHERE state = ?1))
+  AND (its_key IS NULL OR NOT EXISTS (
+    SELECT 1 FROM asyncjobs_keys AS k
+    WHERE k.key = its_key AND k.task = its_task AND k.seq = its_seq AND k.held = 'window'
+      AND k.until > ?6))
 LIMIT ?5;
 
 -- first_prunable: where the first of these stands.
-SELECT finished_at, seq FROM asyncjobs_jobs INDEXED BY asyncjobs_finished
+SELECT finished_at, seq FROM asyncjobs_jobs AS j INDEXED BY asyncjobs_finished
 WHERE state = ?1 AND finished_at IS NOT NULL AND (finished_at, seq) >= (?2, ?3) AND finished_at < ?4
   AND (own_retention = 0 OR task NOT IN (SELECT task FROM asyncjobs_retention WHERE state = ?1))
+  AND (key IS NULL OR NOT EXISTS (
+    SELECT 1 FROM asyncjobs_keys AS k
+    WHERE k.key = j.key AND k.task = j.task AND k.seq = j.seq AND k.held = 'window' AND k.until > ?5))
 ORDER BY finished_at, seq LIMIT 1;
 
 -- drop_rules: what tasks said of how long their jobs stay.
@@ -427,10 +468,18 @@ SELECT finished_at, seq FROM asyncjobs_jobs INDEXED BY asyncjobs_retained
 WHERE own_retention = 1 AND finished_at IS NOT NULL AND task = ? AND state = ?
 ORDER BY finished_at DESC, seq DESC LIMIT 1 OFFSET ?;
 
--- prunable_retained: the oldest of them up to a place.
-SELECT seq FROM asyncjobs_jobs INDEXED BY asyncjobs_retained
-WHERE own_retention = 1 AND finished_at IS NOT NULL AND task = ? AND state = ?
-  AND (finished_at, seq) <= (?, ?) ORDER BY finished_at, seq LIMIT ?;
+-- prunable_retained: the oldest of them up to a place, but for those of an open window; the inner
+-- limit bounds how many of those are passed over.
+SELECT its_seq FROM (
+  SELECT seq AS its_seq, task AS its_task, key AS its_key
+  FROM asyncjobs_jobs INDEXED BY asyncjobs_retained
+  WHERE own_retention = 1 AND finished_at IS NOT NULL AND task = ?1 AND state = ?2
+    AND (finished_at, seq) <= (?3, ?4) ORDER BY finished_at, seq LIMIT 10 * ?5
+) WHERE its_key IS NULL OR NOT EXISTS (
+  SELECT 1 FROM asyncjobs_keys AS k
+  WHERE k.key = its_key AND k.task = its_task AND k.seq = its_seq AND k.held = 'window'
+    AND k.until > ?6)
+LIMIT ?5;
 
 -- prune_journal: events past their time, oldest first. The last row stays, or its position would be
 -- given out again. Looks at the oldest rows alone, since there is no index on the time and a search
@@ -810,6 +859,10 @@ UPDATE asyncjobs_limits SET spent = ?, opens_at = ? WHERE id = ?;
 -- admit: queues jobs that were held. Due from now on, unless they are due later.
 UPDATE asyncjobs_jobs SET state = 'queued', reason = NULL, run_at = max(run_at, ?)
 WHERE seq IN (SELECT value FROM json_each(?)) RETURNING seq, claim, queue, task;
+
+-- step_out: queues a job that its limit blocks, or that whatever blocks, and that is to be changed.
+UPDATE asyncjobs_jobs SET state = 'queued', reason = NULL
+WHERE seq = ?1 AND state = 'blocked' AND (reason = 'limit' OR ?2) RETURNING seq, claim, queue, task;
 
 -- hold: queued jobs that have no permit.
 UPDATE asyncjobs_jobs SET state = 'blocked', reason = 'limit'

@@ -8,6 +8,7 @@ from typing import Any
 
 from ...clock import to_datetime
 from ...records import (
+    UNIQUE,
     Attempt,
     ErrorRecord,
     Job,
@@ -134,6 +135,8 @@ def _job(row: Sequence[Any], now: int) -> Job:
     error, progress = rest[:4], rest[4:]
     state = State(columns["state"])
     status = derived_state(state, attempt=columns["attempt"], run_at=columns["run_at"], now=now)
+    if (columns["key"] or "").startswith(UNIQUE):
+        columns["key"] = None  # a digest, which says nothing to anybody
     columns.update(
         state=state,
         status=status,

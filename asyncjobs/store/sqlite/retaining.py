@@ -19,8 +19,9 @@ def retain(tx: Transaction, operation: Retain) -> None:
 def prune_retained(tx: Transaction, operation: PruneRetained) -> int:
     """Delete the oldest up to a place."""
     rows = tx.fetch(
-        "prunable_retained", operation.task, operation.state, *operation.until, operation.limit
-    )
+        "prunable_retained", operation.task, operation.state, *operation.until, operation.limit,
+        tx.now,
+    )  # fmt: skip
     delete_rows(tx, [seq for (seq,) in rows], Event.PRUNED)
     return len(rows)
 
@@ -38,10 +39,10 @@ def edge_of(connection: sqlite3.Connection, rule: Rule) -> tuple[int, int] | Non
 
 
 def first_prunable(
-    connection: sqlite3.Connection, state: str, since: tuple[int, int], before: int
+    connection: sqlite3.Connection, state: str, since: tuple[int, int], before: int, now: int
 ) -> tuple[int, int] | None:
-    """Where the first job stands that no rule speaks of."""
-    values = (state, *since, before)
+    """Where the first job stands that neither a rule speaks of nor a window keeps."""
+    values = (state, *since, before, now)
     place: tuple[int, int] | None = connection.execute(
         STATEMENTS["first_prunable"], values
     ).fetchone()

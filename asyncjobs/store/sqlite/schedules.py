@@ -280,9 +280,11 @@ def run_now(tx: Transaction, operation: RunNow) -> str | None:
     row = _find(tx, operation.name)
     if row is None:
         return None
-    template = replace(row.job, key=None)
+    template = row.job if row.job.hold is not None else replace(row.job, key=None)
     job = make_job(template, row.plan, Occurrence(row.name, tx.now, by_hand=True), tx.now)
-    insert(tx, Insert([job]))
+    (there,) = insert(tx, Insert([job]))
+    if there is not None:  # a unique job, and one that is the same
+        return there.job_id
     if not _is_unfinished(tx, row):  # else it is that one's end that others may wait for
         tx.fetch("set_last_run", tx.now, tx.value("last_seq"), job.id, row.name)
     _add_note(tx, operation.note, "run_now")

@@ -18,14 +18,16 @@ def insert_and_claim(
     """Enqueue, and start what can be started: directly when nothing else is due."""
     accepted, fresh = sort_out(tx, operation.insert)
     wanted = operation.claim
-    if _all_start(fresh, wanted, tx.now):
+    replaced = len(fresh) < len(accepted) and any(there and there.replaced for there in accepted)
+    if not replaced and _all_start(fresh, wanted, tx.now):
         next_run_at = first_due(tx, wanted)
         if next_run_at is None or next_run_at > tx.now:
             claimed = insert_rows(tx, fresh, wanted.instance) if fresh else []
             return accepted, ClaimResult(claimed, frozenset(), next_run_at)
     if fresh:
         insert_rows(tx, fresh)
-    return accepted, claim(tx, wanted)._replace(left=_others_may_start(fresh, wanted))
+    left = replaced or _others_may_start(fresh, wanted)
+    return accepted, claim(tx, wanted)._replace(left=left)
 
 
 def _all_start(jobs: Sequence[NewJob[Any]], wanted: Claim, now: int) -> bool:

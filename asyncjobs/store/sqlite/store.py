@@ -384,9 +384,10 @@ class SQLiteStore:
     async def first_prunable(
         self, state: str, *, since: tuple[int, int], before: int
     ) -> tuple[int, int] | None:
-        """The first place (end, seq), from one on, of a job that no rule of its task keeps."""
+        """The first place (end, seq), from one on, of a job that nothing keeps."""
+        now = self._clock.now()
         return await self._reader.run(
-            lambda connection: retaining.first_prunable(connection, state, since, before)
+            lambda connection: retaining.first_prunable(connection, state, since, before, now)
         )
 
     async def next_expiry(self) -> int | None:

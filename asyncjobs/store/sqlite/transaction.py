@@ -89,6 +89,11 @@ class Transaction:
         self._counts[queue, task, old] -= jobs
         self._counts[queue, task, new] += jobs
 
+    def count_move_queue(self, old: str, new: str, task: str, state: str) -> None:
+        """Note that a job went from one queue to another."""
+        self._counts[old, task, state] -= 1
+        self._counts[new, task, state] += 1
+
     def unstarted(self) -> dict[tuple[str, str], int]:
         """How many jobs are queued or blocked, by (task, state), this transaction's included."""
         jobs: defaultdict[tuple[str, str], int] = defaultdict(int)

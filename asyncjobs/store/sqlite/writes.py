@@ -233,7 +233,9 @@ def prune(tx: Transaction, operation: Prune) -> int:
     """Delete what is past its time; stops at the limit."""
     room = operation.limit
     for state, before in operation.before.items():
-        seqs = [seq for (seq,) in tx.fetch("prunable", state, *operation.since, before, room)]
+        seqs = [
+            seq for (seq,) in tx.fetch("prunable", state, *operation.since, before, room, tx.now)
+        ]
         delete_rows(tx, seqs, Event.PRUNED)
         room -= len(seqs)
         if room <= 0:
