@@ -67,6 +67,7 @@ if TYPE_CHECKING:
     from .records import Progress as Progress
     from .registrars import Tasks as Tasks
     from .registry import Registry as Registry
+    from .rules.explaining import Explanation as Explanation
     from .rules.files import File as File
     from .rules.files import StoredFile as StoredFile
     from .rules.limiting import Limit as Limit
@@ -114,6 +115,7 @@ _HOMES = {
     "records": "Attempt Job JobOutcome NewJob Progress",
     "registrars": "Tasks",
     "registry": "Registry",
+    "rules.explaining": "Explanation",
     "rules.files": "File StoredFile",
     "rules.limiting": "Limit Rate",
     "rules.retry": "Retry",

@@ -10,6 +10,7 @@ from typing import Unpack, get_args
 from .changes import check_id, unknown_job
 from .clock import to_datetime
 from .errors import InvalidOption
+from .facts import gather_facts
 from .filters import (
     COUNT_MAX,
     JobFilter,
@@ -19,6 +20,7 @@ from .filters import (
 from .inventory import AuditEntry, Count, InstanceInfo, Queue, WorkerInfo
 from .queue_control import QueueControl
 from .records import Attempt, Job, optional_datetime
+from .rules.explaining import Explanation, explain
 from .rules.limits import (
     PAGE_MAX,
     check_choice,
@@ -244,6 +246,17 @@ class Registry(QueueControl):
         if not page.lines and await self.find(job_id) is None:
             raise unknown_job(job_id)
         return page
+
+    async def explain(self, job_id: str) -> Explanation:
+        """Why a job is not running: one sentence, a code for programs, and data.
+
+        Looks at the job, at who takes its queue, and at up to 1,000 jobs before it. What it says
+        of slots is about tasks that this runner has.
+
+        Raises:
+            UnknownJob: there is no such row.
+        """
+        return explain(await gather_facts(self._runner, await self.get(job_id)))
 
     async def check(self) -> builtins.list[Violation]:
         """Check every invariant of the database; an empty list when all is well.

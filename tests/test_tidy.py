@@ -36,6 +36,7 @@ FLOORS = {
     "asyncjobs.services": 4,
     "asyncjobs.tasks": 5,
     "asyncjobs.registrars": 5,
+    "asyncjobs.facts": 5,
     "asyncjobs.filters": 5,
     "asyncjobs.subscribing": 5,
     "asyncjobs.scheduling": 5,

@@ -13,6 +13,8 @@ from contextvars import copy_context
 from random import Random
 from typing import Any
 
+from msgspec import json
+
 from ..clock import Clock
 from ..errors import InvalidResult
 from ..records import Outcome, Transition
@@ -117,6 +119,10 @@ class Dispatcher:
         # A new dict: the writer's thread may be reading the one that its claim was given.
         self._known = {**self._known, task.name: task.executor}
         self.wake()
+
+    def takes(self) -> str:
+        """Its queues and slots as JSON, for those who want to know what a job waits for."""
+        return json.encode({"queues": self._queues, "slots": self._slots.total}).decode()
 
     # Claiming
 

@@ -273,7 +273,8 @@ class Engine:
         self.commit.execute(operation).add_done_callback(lambda done: done.exception())
 
     def _join(self) -> Join:
-        return Join(self.dispatcher.instance, os.getpid(), socket.gethostname())
+        takes = None if self.client else self.dispatcher.takes()
+        return Join(self.dispatcher.instance, os.getpid(), socket.gethostname(), takes)
 
     # Once a second
 

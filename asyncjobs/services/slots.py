@@ -28,6 +28,7 @@ class Slots:
         self, room: Mapping[str, int], *, look: Callable[[], None], wake: Callable[[], None]
     ) -> None:
         self.room = dict(room)
+        self.total: Mapping[str, int] = dict(room)
         self.waiting: frozenset[str] = frozenset()
         """Executors for which due jobs may be left."""
         self.asked: Mapping[str, int] = {}

@@ -229,6 +229,8 @@ class Join(Struct, frozen=True):
     instance: str
     pid: int
     host: str
+    takes: str | None = None
+    """Its queues and slots as JSON; ``None`` when it takes no jobs."""
 
 
 class Leave(Struct, frozen=True):

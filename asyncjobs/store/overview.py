@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
 from msgspec import Struct
 
 from ..inventory import AuditEntry, Queue
+from ..records import Job
 from .queueing import LimitStanding
 
 
@@ -31,6 +33,16 @@ class InstanceRow(NamedTuple):
     running: int
 
 
+class TakerRow(NamedTuple):
+    """A runner process that takes jobs of some queue, dead or alive."""
+
+    instance: str
+    slots: Mapping[str, int]
+    """By executor."""
+    running: Mapping[str, int]
+    """By task."""
+
+
 class Overviewed(Protocol):
     """The part of a store that those ask who want to see the whole."""
 
@@ -44,6 +56,14 @@ class Overviewed(Protocol):
 
     async def instances(self, *, limit: int) -> list[InstanceRow]:
         """Runner processes: first those that have not ended, then the newest."""
+        ...
+
+    async def takers(self, queue: str) -> list[TakerRow]:
+        """Processes that have not ended and take jobs of the queue."""
+        ...
+
+    async def ahead_of(self, job: Job, *, most: int) -> int:
+        """How many due jobs of its queue come before this one, counted up to ``most``."""
         ...
 
     async def audit(self, *, limit: int, before: int | None) -> list[AuditEntry]:

@@ -125,7 +125,9 @@ async def test_process_that_is_gone_is_not_alive_before_it_is_rescued(tmp_path: 
     path = tmp_path / "jobs.db"
     async with Runner(path) as runner:
         connection = sqlite3.connect(path, isolation_level=None)
-        connection.execute("INSERT INTO asyncjobs_instances VALUES ('gone', 1, 'h', 0, NULL, NULL)")
+        connection.execute(
+            "INSERT INTO asyncjobs_instances (id, pid, host, started_at) VALUES ('gone', 1, 'h', 0)"
+        )
         connection.close()
         (gone,) = [row for row in await runner.registry.instances() if row.id == "gone"]
     assert (gone.alive, gone.ended_at) == (False, None)

@@ -15,6 +15,7 @@ from asyncjobs.store.base import (
     Filter,
     Insert,
     InsertAndClaim,
+    Join,
     Prune,
     Requeue,
     Slice,
@@ -105,6 +106,24 @@ async def test_insert_and_claim_in_one_walks_no_table(
         jobs = [file_desk.job() for _ in range(3)]
         await file_desk.do(InsertAndClaim(Insert(jobs), Claim("here", TASKS, PLENTY)))
     assert whole_walks(await plans.of("asyncjobs_jobs")) == []
+
+
+async def test_explaining_a_job_walks_indexes_alone(
+    file_store: SQLiteStore, file_desk: Desk
+) -> None:
+    await file_desk.do(Join("here", 1, "host", '{"queues":null,"slots":{"coroutine":1}}'))
+    await file_desk.start()
+    await file_desk.add(priority=5)
+    job = await file_desk.get(await file_desk.add())
+    async with Plans(file_store, reading=True) as plans:
+        (taker,) = await file_store.takers("default")
+        assert taker == ("here", {"coroutine": 1}, {"add": 1})
+        assert await file_store.ahead_of(job, most=10) == 1
+    lines = await plans.of("asyncjobs_jobs")
+    assert whole_walks(lines) == []
+    assert any("asyncjobs_running (instance=?)" in line for line in lines)
+    by = "asyncjobs_claimable (queue=? AND priority=? AND run_at<?"
+    assert any(by in line for line in lines)
 
 
 @pytest.mark.parametrize(

@@ -526,7 +526,21 @@ SELECT DISTINCT instance FROM asyncjobs_jobs INDEXED BY asyncjobs_running
 WHERE state = 'running';
 
 -- join: notes a new instance.
-INSERT INTO asyncjobs_instances (id, pid, host, started_at) VALUES (?, ?, ?, ?);
+INSERT INTO asyncjobs_instances (id, pid, host, started_at, takes) VALUES (?, ?, ?, ?, ?);
+
+-- takers: processes that have not ended and take jobs, and which.
+SELECT id, takes FROM asyncjobs_instances
+WHERE ended_at IS NULL AND takes IS NOT NULL ORDER BY started_at LIMIT 1000;
+
+-- running_by_task: how many jobs of each task a process runs.
+SELECT task, count(*) FROM asyncjobs_jobs INDEXED BY asyncjobs_running
+WHERE state = 'running' AND instance = ? GROUP BY task;
+
+-- due_before: due jobs of one queue and priority before a place, counted up to a limit.
+SELECT count(*) FROM (
+  SELECT 1 FROM asyncjobs_jobs INDEXED BY asyncjobs_claimable
+  WHERE state = 'queued' AND queue = ? AND priority = ? AND run_at <= ? AND (run_at, seq) < (?, ?)
+  LIMIT ?);
 
 -- leave: notes the end of one.
 UPDATE asyncjobs_instances SET ended_at = ?, ended_by = ? WHERE id = ? AND ended_at IS NULL;

@@ -19,11 +19,11 @@ from ...records import Attempt, Job, Outcome
 from ..base import Filter, Operation, Order, Page, Places, Violation
 from ..failures import Failure
 from ..journal import JournalEnd, JournalPage, JournalQuery, LogPage, Place, log_place_of
-from ..overview import InstanceRow
+from ..overview import InstanceRow, TakerRow
 from ..queueing import LimitStanding
 from ..retention import Rule
 from ..schedules import Schedule
-from . import failing, journal, overview, reads, retaining, schedules
+from . import explaining, failing, journal, overview, reads, retaining, schedules
 from .backup import back_up
 from .check import violations
 from .connection import CHECKPOINT_PAGES, Connection, connect, set_up
@@ -322,6 +322,17 @@ class SQLiteStore:
     async def instances(self, *, limit: int) -> builtins.list[InstanceRow]:
         """Runner processes: first those that have not ended, then the newest."""
         return await self._reader.run(lambda connection: overview.instances(connection, limit))
+
+    async def takers(self, queue: str) -> builtins.list[TakerRow]:
+        """Processes that have not ended and take jobs of the queue."""
+        return await self._reader.run(lambda connection: explaining.takers(connection, queue))
+
+    async def ahead_of(self, job: Job, *, most: int) -> int:
+        """How many due jobs of its queue come before this one, counted up to ``most``."""
+        run_at, now = to_instant(job.run_at, "run_at"), self._clock.now()
+        return await self._reader.run(
+            lambda connection: explaining.ahead_of(connection, job, run_at, now, most=most)
+        )
 
     async def audit(self, *, limit: int, before: int | None) -> builtins.list[AuditEntry]:
         """Entries of the audit, newest first, from those before a position."""

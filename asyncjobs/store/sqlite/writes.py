@@ -346,7 +346,7 @@ def _orphans(tx: Transaction, instance: str, limit: int) -> list[_Orphan]:
 
 def join(tx: Transaction, operation: Join) -> None:
     """Note a new instance."""
-    tx.fetch("join", operation.instance, operation.pid, operation.host, tx.now)
+    tx.fetch("join", operation.instance, operation.pid, operation.host, tx.now, operation.takes)
 
 
 def leave(tx: Transaction, operation: Leave) -> None:

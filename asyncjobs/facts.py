@@ -1,0 +1,51 @@
+"""Gathers what is known of a job and its surroundings, to explain why it is not running."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from .clock import to_datetime
+from .inventory import Count
+from .records import Job
+from .rules.explaining import Facts, Taker
+from .states import State
+from .store.overview import TakerRow
+
+if TYPE_CHECKING:
+    from .runner import Runner
+
+AHEAD_MAX = 1_000
+
+
+async def gather_facts(runner: Runner, job: Job) -> Facts:
+    """What the reasons look at, in a few bounded queries; for a finished job none."""
+    engine = runner.engine()
+    task = runner.tasks.get(job.task)
+    executor = None if task is None else task.executor
+    now = to_datetime(runner.clock.now())
+    if job.state is State.RUNNING and job.instance is not None:
+        alive = engine.is_alive(job.instance)
+        return Facts(job=job, now=now, executor=executor, owner_alive=alive)
+    if job.finished:
+        return Facts(job=job, now=now, executor=executor)
+    rows = await engine.store.takers(job.queue)
+    ahead = None
+    if job.state is State.QUEUED and job.run_at <= now:
+        counted = await engine.store.ahead_of(job, most=AHEAD_MAX + 1)
+        ahead = Count.up_to(counted, most=AHEAD_MAX)
+    return Facts(
+        job=job,
+        now=now,
+        executor=executor,
+        takers=tuple(_taker(runner, row) for row in rows if engine.is_alive(row.instance)),
+        ahead=ahead,
+    )
+
+
+def _taker(runner: Runner, row: TakerRow) -> Taker:
+    running: Counter[str] = Counter()
+    for name, jobs in row.running.items():
+        if name in runner.tasks:
+            running[runner.tasks[name].executor] += jobs
+    return Taker(id=row.instance, slots=row.slots, running=running)

@@ -1,0 +1,202 @@
+"""Why a job is not running, in one sentence and a code."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from asyncjobs import Cancel, Explanation, JobHandle, Retry, Runner, Tasks, UnknownJob
+from asyncjobs.facts import AHEAD_MAX
+from asyncjobs.inventory import Count
+from asyncjobs.rules.explaining import REASONS
+from asyncjobs.testing import ManualClock, run_until_idle
+
+from .support import until
+
+tasks = Tasks()
+gates: list[asyncio.Event] = []
+
+
+@tasks.task(name="good")
+async def good(value: int = 0) -> int:
+    return value
+
+
+@tasks.task(name="gated")
+async def gated() -> None:
+    await gates[0].wait()
+
+
+@tasks.task(name="failing", retry=Retry(attempts=2, base=60, jitter=False))
+async def failing() -> None:
+    raise ValueError("canary-1177")
+
+
+@tasks.task(name="given up")
+async def given_up() -> None:
+    raise Cancel("no such user")
+
+
+@pytest.fixture(autouse=True)
+def included(runner: Runner) -> None:
+    gates[:] = [asyncio.Event()]
+    runner.include(tasks)
+
+
+async def why(runner: Runner, handle: JobHandle[Any]) -> Explanation:
+    return await runner.registry.explain(handle.id)
+
+
+async def test_unknown_job_cannot_be_explained(runner: Runner) -> None:
+    with pytest.raises(UnknownJob):
+        await runner.registry.explain("nobody")
+
+
+async def test_finished_job_says_how_it_ended(runner: Runner) -> None:
+    done = await good.enqueue()
+    await done
+    cancelled = await given_up.enqueue()
+    await cancelled.wait()
+
+    found = await why(runner, done)
+    assert found.code == "completed"
+    assert str(found) == "It completed after attempt 1 at 2030-01-01 00:00:00+00:00."
+    found = await why(runner, cancelled)
+    assert (found.code, found.data["attempt"]) == ("cancelled", 1)
+    assert "no such user" in found.sentence
+
+
+async def test_job_that_is_due_later_says_when(runner: Runner, clock: ManualClock) -> None:
+    found = await why(runner, await good.options(delay=60).enqueue())
+
+    assert (found.code, found.data["at"]) == ("scheduled", clock.datetime() + timedelta(seconds=60))
+    assert found.sentence == "It is due later, at 2030-01-01 00:01:00+00:00."
+
+
+async def test_job_that_failed_says_when_it_is_tried_again(runner: Runner) -> None:
+    handle = await failing.enqueue()
+    await run_until_idle(runner)
+
+    found = await why(runner, handle)
+
+    assert found.code == "retrying"
+    assert found.sentence == (
+        "It has run before (error), and is due again at 2030-01-01 00:01:00+00:00."
+    )
+    assert "canary" not in repr(found)
+
+
+async def test_running_job_says_since_when_and_whether_it_is_to_stop(runner: Runner) -> None:
+    handle = await gated.enqueue()
+    await until(lambda: runner.tally.started)
+
+    found = await why(runner, handle)
+
+    assert found.code == "running"
+    assert found.sentence == "It is running, attempt 1, since 2030-01-01 00:00:00+00:00."
+    gates[0].set()
+    await handle
+
+
+@pytest.mark.parametrize("runner", [{"concurrency": 1}], indirect=True)
+async def test_job_behind_full_slots_says_so_and_counts_those_before_it(runner: Runner) -> None:
+    first = await gated.enqueue()
+    await until(lambda: runner.tally.started)
+    handles = await runner.enqueue_many([good.job(n) for n in range(3)])
+    urgent = await good.options(priority=5).enqueue()
+    await good.options(priority=5, delay=60).enqueue()  # not due, so not before anybody
+
+    found = await why(runner, handles[2])
+
+    assert (found.code, found.data["executor"], found.data["slots"]) == ("no_room", "coroutine", 1)
+    assert found.sentence == "All 1 slots for coroutine jobs are taken, behind 3 others."
+    assert (await why(runner, urgent)).data["ahead"] == 0
+    gates[0].set()
+    await asyncio.gather(first, *handles, urgent)
+
+
+async def test_those_before_it_are_counted_up_to_a_limit(tmp_path: Path) -> None:
+    runner = Runner(tmp_path / "many.db")
+    runner.include(tasks)
+    async with runner.client():
+        jobs = [good.job(n) for n in range(AHEAD_MAX + 5)]
+        handles = await runner.enqueue_many(jobs)
+        last = await why(runner, handles[-1])
+        hundredth = (await runner.registry.explain(handles[99].id)).data
+    assert last.code == "no_instance"
+    assert hundredth == {"queue": "default"}
+    async with Runner(tmp_path / "many.db", queues=["other"]) as blind:
+        found = await blind.registry.explain(handles[-1].id)
+        job = await blind.registry.get(handles[-1].id)
+        ahead = Count.up_to(await blind.engine().store.ahead_of(job, most=AHEAD_MAX + 1), most=1000)
+    assert found.code == "no_instance"
+    assert (str(ahead), ahead.exact) == ("1,000+", False)
+
+
+async def test_only_live_runners_that_take_the_queue_count(runner: Runner, tmp_path: Path) -> None:
+    async with Runner(tmp_path / "jobs.db", clock=runner.clock, queues=["mail"]) as mail:
+        mail.include(tasks)
+        await runner.stop()
+        handle = await mail.enqueue(good.job())
+        found = await mail.registry.explain(handle.id)
+    assert found.code == "no_instance"
+    assert found.sentence == "No runner process that takes jobs of queue 'default' is alive."
+
+
+async def test_job_of_an_unknown_task_names_the_task(runner: Runner, tmp_path: Path) -> None:
+    client = Runner(tmp_path / "jobs.db", clock=runner.clock)
+
+    @client.task(name="elsewhere")
+    async def elsewhere() -> None: ...
+
+    async with client.client():
+        handle = await elsewhere.enqueue()
+        await until_blocked(runner, handle.id)
+        found = await runner.registry.explain(handle.id)
+        assert found.code == "unknown_task"
+        assert found.data == {"task": "elsewhere", "known_here": False}
+        assert "has no task 'elsewhere' (this process does not have it either)" in found.sentence
+
+
+async def until_blocked(runner: Runner, job_id: str) -> None:
+    while (await runner.registry.get(job_id)).state != "blocked":
+        await run_until_idle(runner)
+
+
+async def test_running_job_of_a_dead_process_is_said_to_be_abandoned(
+    runner: Runner, tmp_path: Path
+) -> None:
+    handle = await gated.enqueue()
+    await until(lambda: runner.tally.started)
+    (alive,) = await runner.registry.instances()
+    client = Runner(tmp_path / "jobs.db")
+    async with client.client():
+        assert (await client.registry.explain(handle.id)).code == "running"
+        gates[0].set()
+        await handle
+        # As a kill leaves it: the row says running, and nobody holds the lock.
+        connection = sqlite3.connect(tmp_path / "jobs.db")
+        with connection:
+            connection.execute(
+                "UPDATE asyncjobs_jobs SET state = 'running', finished_at = NULL, instance = 'dead'"
+            )
+        connection.close()
+        found = await client.registry.explain(handle.id)
+    assert found.code == "abandoned"
+    assert "(dead) is gone" in found.sentence
+    assert alive.id not in found.sentence
+
+
+async def test_reason_that_is_put_in_is_asked_before_the_later_ones(
+    runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handle = await good.options(delay=60).enqueue()
+    paused = Explanation(code="paused", sentence="The queue is paused.")
+    monkeypatch.setattr("asyncjobs.rules.explaining.REASONS", [lambda facts: paused, *REASONS])
+
+    assert await runner.registry.explain(handle.id) == paused
