@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING
 from .clock import to_datetime
 from .inventory import Count
 from .records import Job
-from .rules.explaining import Facts, Taker
+from .rules.explaining import AHEAD_MAX, Facts, Taker
 from .states import State
 from .store.overview import TakerRow
 
 if TYPE_CHECKING:
     from .runner import Runner
-
-AHEAD_MAX = 1_000
 
 
 async def gather_facts(runner: Runner, job: Job) -> Facts:

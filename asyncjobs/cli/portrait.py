@@ -8,6 +8,7 @@ from typing import Any
 from msgspec import Struct
 
 from ..records import Attempt, Job
+from ..rules.explaining import Explanation
 from ..rules.files import FileRecord
 from ..store.journal import Event, LogPage
 from .ls import said
@@ -32,12 +33,17 @@ class Whole(Struct, frozen=True):
     log: LogPage
     file: FileRecord | None
     """What it returned, if that was a file."""
+    why: Explanation | None
+    """Why it is not finished."""
 
 
 def draw(screen: Screen, whole: Whole, path: str | None) -> None:
     """Print it, part by part; ``path`` is where the file that it returned is kept."""
     job = whole.job
     screen.fields(_fields(job))
+    if whole.why is not None:
+        screen.title("why")
+        screen.text(clean(whole.why.sentence))
     _draw_value(screen, "arguments", job.arguments or None)
     _draw_value(screen, "meta", job.meta or None)
     if whole.file is not None:

@@ -21,6 +21,7 @@ from ..store.sqlite.journal import place_at, read_journal, read_log
 from ..store.sqlite.reads import attempts, database_id, get
 from .asked import Asked, whole_id
 from .portrait import Timeline, Whole, draw
+from .why import why
 
 NAME = "show"
 HELP = "show one job whole"
@@ -41,7 +42,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(asked: Asked) -> int:
     """Show."""
     seconds = float("inf") if asked.arguments.whole_timeline else TIMELINE_SECONDS
-    look = partial(_see, beginning=asked.arguments.id, now=asked.now, seconds=seconds)
+    look = partial(
+        _see,
+        database=asked.database.path,
+        beginning=asked.arguments.id,
+        now=asked.now,
+        seconds=seconds,
+    )
     whole = asked.database.look(look)
     path = None if whole.file is None else f"{asked.database.path}-files/{whole.file.key}"
     if asked.screen.as_json:
@@ -51,7 +58,9 @@ def run(asked: Asked) -> int:
     return 0
 
 
-def _see(connection: sqlite3.Connection, beginning: str, now: int, seconds: float) -> Whole:
+def _see(
+    connection: sqlite3.Connection, database: str, beginning: str, now: int, seconds: float
+) -> Whole:
     job_id = whole_id(connection, beginning)
     job = get(connection, job_id, now)
     if job is None:
@@ -62,6 +71,7 @@ def _see(connection: sqlite3.Connection, beginning: str, now: int, seconds: floa
         _timeline(connection, job, seconds),
         read_log(connection, job_id, (0, 0), PAGE_MAX),
         _file_of(job.result),
+        why(connection, database, job, now),
     )
 
 
@@ -102,4 +112,5 @@ def _document(whole: Whole, path: str | None) -> dict[str, Any]:
         "timeline": {"events": whole.timeline.events, "complete": whole.timeline.complete},
         "log": {"lines": whole.log.lines, "dropped": whole.log.dropped},
         "file": path,
+        "why": whole.why,
     }

@@ -12,6 +12,9 @@ from ..inventory import Count
 from ..records import Job, in_one_line
 from ..states import State
 
+AHEAD_MAX = 1_000
+"""Up to how many due jobs before one are counted."""
+
 
 class Taker(Struct, frozen=True, kw_only=True):
     """A live runner process that takes jobs."""

@@ -243,3 +243,23 @@ async def test_a_job_without_a_journal_says_so(desk: Desk, shell: Shell) -> None
     await desk.do(Prune({}, desk.clock.now() + 1, 1_000))
 
     assert "the journal no longer holds it" in shell("show", job_id).out
+
+
+async def test_a_job_that_waits_says_why(desk: Desk, shell: Shell) -> None:
+    run = await desk.start("gone")
+    later = await desk.add(run_at=4_102_444_800_000_000)
+    nobody = await desk.add()
+
+    shown = {job_id: shell("show", job_id).out for job_id in (later, nobody, run.id)}
+
+    assert "\nwhy\n  It is due later, at 2100-01-01 00:00:00+00:00.\n" in shown[later]
+    assert "No runner process that takes jobs of queue 'default' is alive.\n" in shown[nobody]
+    assert "The runner process that ran it (gone) is gone;" in shown[run.id]
+    assert shell("show", later, "--json").document["why"]["code"] == "scheduled"
+
+
+async def test_a_finished_job_needs_no_reason(desk: Desk, shell: Shell) -> None:
+    job_id = await failed_job(desk)
+
+    assert "\nwhy\n" not in shell("show", job_id).out
+    assert shell("show", job_id, "--json").document["why"] is None

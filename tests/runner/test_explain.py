@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 
 from asyncjobs import Cancel, Explanation, JobHandle, Retry, Runner, Tasks, UnknownJob
-from asyncjobs.facts import AHEAD_MAX
 from asyncjobs.inventory import Count
-from asyncjobs.rules.explaining import REASONS
+from asyncjobs.rules.explaining import AHEAD_MAX, REASONS
 from asyncjobs.testing import ManualClock, run_until_idle
 
 from .support import until
