@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from .inventory import BulkResult as BulkResult
     from .inventory import Count as Count
     from .inventory import InstanceInfo as InstanceInfo
+    from .inventory import LimitStanding as LimitStanding
     from .inventory import Queue as Queue
     from .inventory import WorkerInfo as WorkerInfo
     from .records import Attempt as Attempt
@@ -87,7 +88,6 @@ if TYPE_CHECKING:
     from .store.journal import Event as Event
     from .store.journal import LogLine as LogLine
     from .store.journal import LogPage as LogPage
-    from .store.queueing import LimitStanding as LimitStanding
     from .store.schedules import Schedule as Schedule
     from .store.schedules import ScheduledRun as ScheduledRun
     from .subscribing import Subscriber as Subscriber
@@ -111,7 +111,7 @@ _HOMES = {
     "clock": "Clock",
     "filters": "JobFilter",
     "handle": "JobHandle",
-    "inventory": "AuditEntry BulkResult Count InstanceInfo Queue WorkerInfo",
+    "inventory": "AuditEntry BulkResult Count InstanceInfo LimitStanding Queue WorkerInfo",
     "records": "Attempt Job JobOutcome NewJob Progress",
     "registrars": "Tasks",
     "registry": "Registry",
@@ -127,7 +127,6 @@ _HOMES = {
     "states": "State",
     "store.failures": "Failure",
     "store.journal": "Event LogLine LogPage",
-    "store.queueing": "LimitStanding",
     "store.schedules": "Schedule ScheduledRun",
     "subscribing": "Subscriber",
     "tasks": "Task",

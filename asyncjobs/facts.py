@@ -27,17 +27,15 @@ async def gather_facts(runner: Runner, job: Job) -> Facts:
         return Facts(job=job, now=now, executor=executor, owner_alive=alive)
     if job.finished:
         return Facts(job=job, now=now, executor=executor)
-    rows = await engine.store.takers(job.queue)
-    ahead = None
-    if job.state is State.QUEUED and job.run_at <= now:
-        counted = await engine.store.ahead_of(job, most=AHEAD_MAX + 1)
-        ahead = Count.up_to(counted, most=AHEAD_MAX)
+    around = await engine.store.surroundings(job, most=AHEAD_MAX + 1)
     return Facts(
         job=job,
         now=now,
         executor=executor,
-        takers=tuple(_taker(runner, row) for row in rows if engine.is_alive(row.instance)),
-        ahead=ahead,
+        takers=tuple(_taker(runner, row) for row in around.takers if engine.is_alive(row.instance)),
+        ahead=None if around.ahead is None else Count.up_to(around.ahead, most=AHEAD_MAX),
+        queue=around.queue,
+        limit=around.limit,
     )
 
 

@@ -123,3 +123,38 @@ class BulkResult(Struct, frozen=True, kw_only=True):
     skipped: int
     """Jobs whose state did not allow it, or that no longer passed the filter in their turn."""
     dry_run: bool
+
+
+class LimitStanding(Struct, frozen=True, kw_only=True):
+    """How a job stands in the line of its limit's key, as ``registry.limit_of`` shows it."""
+
+    name: str
+    """The task's, or what several tasks call the limit that they share."""
+    key: str
+    running: int | None
+    """Jobs of the key at once; 0 holds them all, ``None`` is any number."""
+    ordered: bool
+    place: str | None
+    """``in``: it may be claimed, or runs; ``ready``: it waits for a permit; ``later``: it is not
+    due; ``None``: it has ended."""
+    holders: tuple[str, ...]
+    """Ids of jobs that hold permits, at most ten of them."""
+    stopped_by: str | None
+    """The job that failed, where the key waits until it is retried or deleted."""
+    ahead: int
+    """Jobs that wait for a permit before it, counted up to 10,000."""
+    opens_at: datetime | None
+    """When the key admits again, where its rate or a job that pushed it back keeps it closed."""
+
+
+class QueueStanding(Struct, frozen=True, kw_only=True):
+    """What is set for a queue, and how it stands to that."""
+
+    paused: bool
+    running_max: int | None
+    """Jobs that may run at once, in all processes together."""
+    running: int
+    holders: tuple[str, ...]
+    """Ids of jobs of it that run, at most ten of them; none where any number may run."""
+    opens_at: datetime | None
+    """When its rate lets the next one start, where it does not now."""

@@ -14,11 +14,11 @@ from .errors import InvalidOption
 from .rules.limiting import Rate, check_rate, check_running
 from .rules.limits import check_text
 from .store.base import Filter
-from .store.queueing import LimitStanding, SetQueue
+from .store.queueing import SetQueue
 from .watching import follow
 
 if TYPE_CHECKING:
-    from .inventory import BulkResult
+    from .inventory import BulkResult, LimitStanding
     from .services.engine import Engine
     from .store.journal import Event
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import sqlite3
 
-from ..clock import to_datetime, to_instant
+from ..clock import to_datetime
 from ..inventory import Count
 from ..records import Job
 from ..rules.explaining import AHEAD_MAX, Explanation, Facts, Taker, explain
-from ..states import State
-from ..store.sqlite.explaining import ahead_of, takers
+from ..store.sqlite.explaining import surroundings
 from .checkup import LEASE_SECONDS
 
 
@@ -27,12 +26,7 @@ def why(connection: sqlite3.Connection, database: str, job: Job, now: int) -> Ex
             return True
 
     neighbours = Neighbours(f"{database}-runners", LEASE_SECONDS)
-    run_at = to_instant(job.run_at, "run_at")
-    ahead = None
-    if job.state is State.QUEUED and run_at <= now:
-        ahead = Count.up_to(
-            ahead_of(connection, job, run_at, now, most=AHEAD_MAX + 1), most=AHEAD_MAX
-        )
+    around = surroundings(connection, now, job=job, most=AHEAD_MAX + 1)
     return explain(
         Facts(
             job=job,
@@ -41,9 +35,11 @@ def why(connection: sqlite3.Connection, database: str, job: Job, now: int) -> Ex
             owner_alive=job.instance is not None and is_alive(job.instance),
             takers=tuple(
                 Taker(id=row.instance, slots=row.slots, running={})
-                for row in takers(connection, job.queue)
+                for row in around.takers
                 if is_alive(row.instance)
             ),
-            ahead=ahead,
+            ahead=None if around.ahead is None else Count.up_to(around.ahead, most=AHEAD_MAX),
+            queue=around.queue,
+            limit=around.limit,
         )
     )

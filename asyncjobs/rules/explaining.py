@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from msgspec import Struct
 
-from ..inventory import Count
+from ..inventory import Count, LimitStanding, QueueStanding
 from ..records import Job, in_one_line
 from ..states import State
 
@@ -39,6 +39,10 @@ class Facts(Struct, frozen=True, kw_only=True):
     """Of a waiting job: the live processes that take jobs of its queue."""
     ahead: Count | None = None
     """Of a due job: how many due ones of its queue come before it; counted up to a limit."""
+    queue: QueueStanding | None = None
+    """Of a waiting job, where something is set for its queue."""
+    limit: LimitStanding | None = None
+    """Of a waiting job that has a limit by key."""
 
 
 class Explanation(Struct, frozen=True, kw_only=True):
@@ -56,6 +60,21 @@ class Explanation(Struct, frozen=True, kw_only=True):
 
 
 Reason = Callable[[Facts], Explanation | None]
+
+
+def expired(facts: Facts) -> Explanation | None:
+    """Nobody started it in time."""
+    job = facts.job
+    data = {"at": job.expires_at}
+    at = _shown(job.expires_at)
+    if job.state is State.CANCELLED and job.reason == "expired":
+        sentence = f"It was cancelled, since nobody had started it when it expired at {at}."
+        return Explanation(code="expired", sentence=sentence, data=data)
+    late = job.expires_at is not None and job.expires_at <= facts.now
+    if job.state in (State.QUEUED, State.BLOCKED) and late and job.claim == 0:
+        sentence = f"It expired at {at}; it is never started, and cancelled at once by any runner."
+        return Explanation(code="expired", sentence=sentence, data=data)
+    return None
 
 
 def finished(facts: Facts) -> Explanation | None:
@@ -111,10 +130,55 @@ def due_later(facts: Facts) -> Explanation | None:
     )
 
 
+def paused(facts: Facts) -> Explanation | None:
+    """Somebody has paused its queue."""
+    name = facts.job.queue
+    if facts.queue is None or not facts.queue.paused:
+        return None
+    return Explanation(
+        code="paused",
+        sentence=f"Queue {name!r} is paused; registry.resume_queue({name!r}) lets its jobs start.",
+        data={"queue": name},
+    )
+
+
+def limited(facts: Facts) -> Explanation | None:
+    """Its key has no room."""
+    limit = facts.limit
+    if limit is None or facts.job.reason != "limit":
+        return None
+    found = _closed_key(limit)
+    if found is None:
+        return None
+    code, sentence = found
+    data = {"limit": limit.name, "holders": limit.holders, "ahead": limit.ahead}
+    data |= {"stopped_by": limit.stopped_by, "opens_at": limit.opens_at, "running": limit.running}
+    return Explanation(code=code, sentence=sentence, data=data)
+
+
+def _closed_key(limit: LimitStanding) -> tuple[str, str] | None:
+    key, behind = f"Its key of the limit {limit.name!r}", _behind(Count(limit.ahead))
+    if limit.stopped_by is not None:
+        return "key_stopped", (
+            f"{key} has stopped, since job {limit.stopped_by} failed; retry or delete that one."
+        )
+    if limit.opens_at is not None:
+        return "key_rate", f"{key} lets the next job start at {_shown(limit.opens_at)}{behind}."
+    if limit.running == 0:
+        return "key_limit", f"{key} may run no job (running=0)."
+    if not limit.holders:
+        return None  # it is about to be admitted
+    if limit.ordered:
+        return "ordered", f"{key} runs in order: it comes after {_named(limit.holders)}{behind}."
+    return "key_limit", (
+        f"{key} may run {limit.running} at once, and has {_named(limit.holders)}{behind}."
+    )
+
+
 def unknown_task(facts: Facts) -> Explanation | None:
     """Nobody who has met it had its task."""
     job = facts.job
-    if job.state is not State.BLOCKED:
+    if job.state is not State.BLOCKED or job.reason == "limit":
         return None
     here = "this process has it" if facts.executor else "this process does not have it either"
     return Explanation(
@@ -133,6 +197,37 @@ def no_instance(facts: Facts) -> Explanation | None:
         code="no_instance",
         sentence=f"No runner process that takes jobs of queue {facts.job.queue!r} is alive.",
         data={"queue": facts.job.queue},
+    )
+
+
+def full_queue(facts: Facts) -> Explanation | None:
+    """Its queue runs as many as it may."""
+    name, queue = facts.job.queue, facts.queue
+    if queue is None or queue.running_max is None or queue.running < queue.running_max:
+        return None
+    has = f", and has {_named(queue.holders)}" if queue.holders else ""
+    return Explanation(
+        code="queue_limit",
+        sentence=f"Queue {name!r} may run {queue.running_max} at once{has}{_behind(facts.ahead)}.",
+        data={
+            "queue": name,
+            "running": queue.running_max,
+            "holders": queue.holders,
+            "ahead": facts.ahead,
+        },
+    )
+
+
+def queue_rate(facts: Facts) -> Explanation | None:
+    """The rate of its queue is used up."""
+    name, queue = facts.job.queue, facts.queue
+    if queue is None or queue.opens_at is None:
+        return None
+    return Explanation(
+        code="queue_rate",
+        sentence=f"The rate of queue {name!r} lets the next job start at "
+        f"{_shown(queue.opens_at)}{_behind(facts.ahead)}.",
+        data={"queue": name, "at": queue.opens_at, "ahead": facts.ahead},
     )
 
 
@@ -159,7 +254,8 @@ def in_line(facts: Facts) -> Explanation | None:
 
 
 REASONS: list[Reason] = [
-    finished, running, due_later, unknown_task, no_instance, no_room, in_line,
+    expired, finished, running, due_later, paused, limited, unknown_task, no_instance, full_queue,
+    queue_rate, no_room, in_line,
 ]  # fmt: skip
 """The first that has something to say is the answer; what narrows the claim puts its own in."""
 
@@ -175,6 +271,12 @@ def _was(state: State) -> str:
 
 def _shown(instant: datetime | None) -> str:
     return "an unknown time" if instant is None else instant.isoformat(sep=" ", timespec="seconds")
+
+
+def _named(job_ids: Sequence[str]) -> str:
+    """Jobs by their ids, the first three of them."""
+    more = f" and {len(job_ids) - 3} more" if len(job_ids) > 3 else ""
+    return f"job{'s' if len(job_ids) > 1 else ''} {', '.join(job_ids[:3])}{more}"
 
 
 def _behind(ahead: Count | None) -> str:

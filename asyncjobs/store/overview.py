@@ -7,9 +7,8 @@ from typing import NamedTuple, Protocol
 
 from msgspec import Struct
 
-from ..inventory import AuditEntry, Queue
+from ..inventory import AuditEntry, LimitStanding, Queue, QueueStanding
 from ..records import Job
-from .queueing import LimitStanding
 
 
 class AuditNote(Struct, frozen=True):
@@ -43,6 +42,19 @@ class TakerRow(NamedTuple):
     """By task."""
 
 
+class Surroundings(NamedTuple):
+    """What stands around a waiting job."""
+
+    takers: list[TakerRow]
+    """Processes that have not ended and take jobs of its queue."""
+    queue: QueueStanding | None
+    """``None`` where nothing is set for its queue."""
+    limit: LimitStanding | None
+    """``None`` where it has no limit by key."""
+    ahead: int | None
+    """How many due jobs of its queue come before it; ``None`` when it is not due."""
+
+
 class Overviewed(Protocol):
     """The part of a store that those ask who want to see the whole."""
 
@@ -58,12 +70,8 @@ class Overviewed(Protocol):
         """Runner processes: first those that have not ended, then the newest."""
         ...
 
-    async def takers(self, queue: str) -> list[TakerRow]:
-        """Processes that have not ended and take jobs of the queue."""
-        ...
-
-    async def ahead_of(self, job: Job, *, most: int) -> int:
-        """How many due jobs of its queue come before this one, counted up to ``most``."""
+    async def surroundings(self, job: Job, *, most: int) -> Surroundings:
+        """What stands around a waiting job; those before it are counted up to ``most``."""
         ...
 
     async def audit(self, *, limit: int, before: int | None) -> list[AuditEntry]:

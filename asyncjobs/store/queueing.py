@@ -1,8 +1,6 @@
-"""What is set for queues at run time, and how a job stands in the line of its limit."""
+"""What is set for queues at run time."""
 
 from __future__ import annotations
-
-from datetime import datetime
 
 from msgspec import UNSET, Struct, UnsetType
 
@@ -34,25 +32,3 @@ class QueueSettings(Struct, frozen=True):
     running: int | None = None
     pace: Pace | None = None
     spent: float = 0.0
-
-
-class LimitStanding(Struct, frozen=True, kw_only=True):
-    """How a job stands in the line of its limit's key, as ``registry.limit_of`` shows it."""
-
-    name: str
-    """The task's, or what several tasks call the limit that they share."""
-    key: str
-    running: int | None
-    """Jobs of the key at once; 0 holds them all, ``None`` is any number."""
-    ordered: bool
-    place: str | None
-    """``in``: it may be claimed, or runs; ``ready``: it waits for a permit; ``later``: it is not
-    due; ``None``: it has ended."""
-    holders: tuple[str, ...]
-    """Ids of jobs that hold permits, at most ten of them."""
-    stopped_by: str | None
-    """The job that failed, where the key waits until it is retried or deleted."""
-    ahead: int
-    """Jobs that wait for a permit before it, counted up to 10,000."""
-    opens_at: datetime | None
-    """When the key admits again, where its rate or a job that pushed it back keeps it closed."""

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from asyncjobs.records import ErrorRecord, LogEntry, Note, ProgressValue, RunUsage
+from asyncjobs.records import ErrorRecord, JobLimit, LogEntry, Note, ProgressValue, RunUsage
 from asyncjobs.rules.files import FileRecord, encode_file
 from asyncjobs.states import Event
 from asyncjobs.store.journal import Annotate
+from asyncjobs.store.queueing import SetQueue
 from asyncjobs.store.sqlite.journal import read_journal
 from tests.store.kit import Desk
 
@@ -256,6 +257,23 @@ async def test_a_job_that_waits_says_why(desk: Desk, shell: Shell) -> None:
     assert "No runner process that takes jobs of queue 'default' is alive.\n" in shown[nobody]
     assert "The runner process that ran it (gone) is gone;" in shown[run.id]
     assert shell("show", later, "--json").document["why"]["code"] == "scheduled"
+
+
+async def test_a_job_that_a_limit_or_a_paused_queue_holds_up_says_so(
+    desk: Desk, shell: Shell
+) -> None:
+    limit = JobLimit("add", "tenant", 1)
+    first, second = [await desk.add(limit=limit) for _ in range(2)]
+    mail = await desk.add(queue="mail")
+    await desk.do(
+        SetQueue(queue="mail", note_id="a", actor=None, action="pause", what="{}", paused=True)
+    )
+
+    assert "Queue 'mail' is paused; registry.resume_queue('mail')" in shell("show", mail).out
+    held = f"Its key of the limit 'add' may run 1 at once, and has job {first}.\n"
+    assert held in shell("show", second).out
+    why = shell("show", second, "--json").document["why"]
+    assert (why["code"], why["data"]["holders"]) == ("key_limit", [first])
 
 
 async def test_a_finished_job_needs_no_reason(desk: Desk, shell: Shell) -> None:

@@ -10,7 +10,18 @@ from typing import Any
 
 import pytest
 
-from asyncjobs import Cancel, Explanation, JobHandle, Retry, Runner, Tasks, UnknownJob
+from asyncjobs import (
+    Cancel,
+    Explanation,
+    JobExpired,
+    JobHandle,
+    Limit,
+    Rate,
+    Retry,
+    Runner,
+    Tasks,
+    UnknownJob,
+)
 from asyncjobs.inventory import Count
 from asyncjobs.rules.explaining import AHEAD_MAX, REASONS
 from asyncjobs.testing import ManualClock, run_until_idle
@@ -39,6 +50,21 @@ async def failing() -> None:
 @tasks.task(name="given up")
 async def given_up() -> None:
     raise Cancel("no such user")
+
+
+@tasks.task(name="keyed", limit=Limit(key="tenant", running=1))
+async def keyed(tenant: str) -> None:
+    await gates[0].wait()
+
+
+@tasks.task(name="paced", limit=Limit(key="tenant", rate=Rate(1, per=60)))
+async def paced(tenant: str) -> None: ...
+
+
+@tasks.task(name="lined up", limit=Limit(key="tenant", ordered=True, after_failure="stop"))
+async def lined_up(tenant: str) -> None:
+    await gates[0].wait()
+    raise ValueError(tenant)
 
 
 @pytest.fixture(autouse=True)
@@ -132,7 +158,8 @@ async def test_those_before_it_are_counted_up_to_a_limit(tmp_path: Path) -> None
     async with Runner(tmp_path / "many.db", queues=["other"]) as blind:
         found = await blind.registry.explain(handles[-1].id)
         job = await blind.registry.get(handles[-1].id)
-        ahead = Count.up_to(await blind.engine().store.ahead_of(job, most=AHEAD_MAX + 1), most=1000)
+        around = await blind.engine().store.surroundings(job, most=AHEAD_MAX + 1)
+        ahead = Count.up_to(around.ahead or 0, most=AHEAD_MAX)
     assert found.code == "no_instance"
     assert (str(ahead), ahead.exact) == ("1,000+", False)
 
@@ -189,6 +216,102 @@ async def test_running_job_of_a_dead_process_is_said_to_be_abandoned(
     assert found.code == "abandoned"
     assert "(dead) is gone" in found.sentence
     assert alive.id not in found.sentence
+
+
+async def test_job_that_expires_says_so_before_and_after_it_is_cancelled(
+    runner: Runner, clock: ManualClock, tmp_path: Path
+) -> None:
+    await runner.stop()
+    async with Runner(tmp_path / "jobs.db", clock=clock).client() as client:
+        client.include(tasks)
+        handle = await client.enqueue(good.options(expires=5).job())
+        clock.advance(6)
+        found = await client.registry.explain(handle.id)
+        assert found.code == "expired"
+        assert found.sentence.startswith("It expired at 2030-01-01 00:00:05+00:00; it is never")
+        async with Runner(tmp_path / "jobs.db", clock=clock) as other:
+            with pytest.raises(JobExpired):
+                await other.handle(handle.id)
+        found = await client.registry.explain(handle.id)
+    assert found.code == "expired"
+    assert "nobody had started it when it expired" in found.sentence
+
+
+async def test_job_of_a_paused_queue_says_how_to_go_on(runner: Runner) -> None:
+    await runner.registry.pause_queue("mail")
+    found = await why(runner, await good.options(queue="mail").enqueue())
+    assert found.code == "paused"
+    assert found.sentence == (
+        "Queue 'mail' is paused; registry.resume_queue('mail') lets its jobs start."
+    )
+
+
+async def test_job_of_a_full_queue_names_those_that_fill_it(runner: Runner) -> None:
+    await runner.registry.set_queue("default", running=1)
+    first = await gated.enqueue()
+    await until(lambda: runner.tally.started)
+    await good.enqueue()
+    found = await why(runner, await good.enqueue())
+    assert (found.code, found.data["holders"]) == ("queue_limit", (first.id,))
+    assert found.sentence == (
+        f"Queue 'default' may run 1 at once, and has job {first.id}, behind 1 other."
+    )
+    gates[0].set()
+
+
+async def test_job_of_a_queue_whose_rate_is_used_up_says_until_when(
+    runner: Runner, clock: ManualClock
+) -> None:
+    await runner.registry.set_queue("default", rate=Rate(1, per=60))
+    await (await good.enqueue())
+    found = await why(runner, await good.enqueue())
+    assert (found.code, found.data["at"]) == ("queue_rate", clock.datetime() + timedelta(minutes=1))
+    assert found.sentence == (
+        "The rate of queue 'default' lets the next job start at 2030-01-01 00:01:00+00:00."
+    )
+
+
+async def test_job_behind_its_limit_names_those_that_hold_its_key(runner: Runner) -> None:
+    first = await keyed.enqueue("canary-1178")
+    await keyed.enqueue("canary-1178")
+    found = await why(runner, await keyed.enqueue("canary-1178"))
+    assert (found.code, found.data["holders"]) == ("key_limit", (first.id,))
+    assert found.sentence == (
+        f"Its key of the limit 'keyed' may run 1 at once, and has job {first.id}, behind 1 other."
+    )
+    assert "canary" not in repr(found)
+    gates[0].set()
+
+
+async def test_limit_of_none_says_so(runner: Runner) -> None:
+    handle = await keyed.options(limit=Limit(running=0)).enqueue("a")
+    found = await why(runner, handle)
+    assert found.sentence == "Its key of the limit 'keyed' may run no job (running=0)."
+
+
+async def test_job_of_a_key_whose_rate_is_used_up_says_until_when(runner: Runner) -> None:
+    await (await paced.enqueue("a"))
+    found = await why(runner, await paced.enqueue("a"))
+    assert found.code == "key_rate"
+    assert found.sentence == (
+        "Its key of the limit 'paced' lets the next job start at 2030-01-01 00:01:00+00:00."
+    )
+
+
+async def test_job_of_an_ordered_key_names_the_one_before_it_and_the_one_that_stopped_it(
+    runner: Runner,
+) -> None:
+    first, second = [await lined_up.enqueue("a") for _ in range(2)]
+    found = await why(runner, second)
+    assert found.code == "ordered"
+    assert found.sentence == (
+        f"Its key of the limit 'lined up' runs in order: it comes after job {first.id}."
+    )
+    gates[0].set()
+    await first.wait()
+    found = await why(runner, second)
+    assert (found.code, found.data["stopped_by"]) == ("key_stopped", first.id)
+    assert f"since job {first.id} failed; retry or delete that one" in found.sentence
 
 
 async def test_reason_that_is_put_in_is_asked_before_the_later_ones(

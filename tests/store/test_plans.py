@@ -21,6 +21,7 @@ from asyncjobs.store.base import (
     Slice,
 )
 from asyncjobs.store.overview import AuditNote
+from asyncjobs.store.queueing import SetQueue
 from asyncjobs.store.sqlite.store import SQLiteStore
 from asyncjobs.testing import ManualClock
 
@@ -115,10 +116,13 @@ async def test_explaining_a_job_walks_indexes_alone(
     await file_desk.start()
     await file_desk.add(priority=5)
     job = await file_desk.get(await file_desk.add())
+    await file_desk.do(
+        SetQueue(queue="default", note_id="a", actor=None, action="set", what="{}", running=1)
+    )
     async with Plans(file_store, reading=True) as plans:
-        (taker,) = await file_store.takers("default")
-        assert taker == ("here", {"coroutine": 1}, {"add": 1})
-        assert await file_store.ahead_of(job, most=10) == 1
+        around = await file_store.surroundings(job, most=10)
+    assert around.takers == [("here", {"coroutine": 1}, {"add": 1})]
+    assert (around.ahead, around.queue and around.queue.running) == (1, 1)
     lines = await plans.of("asyncjobs_jobs")
     assert whole_walks(lines) == []
     assert any("asyncjobs_running (instance=?)" in line for line in lines)

@@ -4,16 +4,32 @@ from __future__ import annotations
 
 import sqlite3
 
+from ...clock import to_instant
 from ...records import Job
-from ..overview import TakerRow
+from ...states import State
+from ..overview import Surroundings, TakerRow
+from .gates import standing_of
+from .overview import limit_of
 from .transaction import STATEMENTS, from_json, to_json
 
 LAST = (2**63 - 1, 2**63 - 1)
 """Behind every job of a level."""
 
 
-def takers(connection: sqlite3.Connection, queue: str) -> list[TakerRow]:
-    """Processes that have not ended and take jobs of the queue, and how many each runs by task."""
+def surroundings(connection: sqlite3.Connection, now: int, *, job: Job, most: int) -> Surroundings:
+    """All of it; those before the job are counted up to ``most``."""
+    ahead = None
+    if job.state is State.QUEUED and to_instant(job.run_at, "run_at") <= now:
+        ahead = _ahead_of(connection, job, now, most)
+    return Surroundings(
+        _takers(connection, job.queue),
+        standing_of(connection, job.queue, now),
+        limit_of(connection, job.id, now),
+        ahead,
+    )
+
+
+def _takers(connection: sqlite3.Connection, queue: str) -> list[TakerRow]:
     found = []
     for instance, takes in connection.execute(STATEMENTS["takers"]).fetchall():
         offer = from_json(takes)
@@ -23,8 +39,8 @@ def takers(connection: sqlite3.Connection, queue: str) -> list[TakerRow]:
     return found
 
 
-def ahead_of(connection: sqlite3.Connection, job: Job, run_at: int, now: int, *, most: int) -> int:
-    """How many due jobs of its queue a claim meets before this one, counted up to ``most``."""
+def _ahead_of(connection: sqlite3.Connection, job: Job, now: int, most: int) -> int:
+    run_at = to_instant(job.run_at, "run_at")
     ahead = 0
     levels = connection.execute(STATEMENTS["claim_levels_of"], (to_json([job.queue]).decode(),))
     for queue, priority in levels.fetchall():

@@ -12,9 +12,14 @@ from typing import Any
 
 from msgspec import UNSET
 
+from ...clock import to_datetime
+from ...inventory import QueueStanding
 from ...rules.limiting import Pace
 from ..queueing import QueueSettings, SetQueue
 from .transaction import STATEMENTS, Transaction, to_json
+
+HOLDERS_MAX = 10
+"""Jobs that are named where a queue runs as many as it may."""
 
 
 class Gates:
@@ -94,6 +99,32 @@ def read_settings(connection: sqlite3.Connection) -> dict[str, QueueSettings]:
     """What is set, by queue."""
     rows = connection.execute(STATEMENTS["queue_settings"]).fetchall()
     return {queue: settings for queue, settings, _ in _read(rows)}
+
+
+def standing_of(connection: sqlite3.Connection, queue: str, now: int) -> QueueStanding | None:
+    """How a queue stands to what is set for it; ``None`` where nothing is."""
+    rows = connection.execute(STATEMENTS["queue_settings"]).fetchall()
+    for name, settings, running in _read(rows):
+        if name == queue:
+            return _standing(connection, queue, settings, running, now)
+    return None
+
+
+def _standing(
+    connection: sqlite3.Connection, queue: str, settings: QueueSettings, running: int, now: int
+) -> QueueStanding:
+    holders: list[tuple[str]] = []
+    if settings.running is not None:
+        values = (queue, HOLDERS_MAX)
+        holders = connection.execute(STATEMENTS["running_of_queue"], values).fetchall()
+    opens_at = None if settings.pace is None else settings.pace.next_at(settings.spent, now)
+    return QueueStanding(
+        paused=settings.paused,
+        running_max=settings.running,
+        running=running,
+        holders=tuple(job_id for (job_id,) in holders),
+        opens_at=None if opens_at is None or opens_at <= now else to_datetime(opens_at),
+    )
 
 
 def set_queue(tx: Transaction, operation: SetQueue) -> None:

@@ -6,12 +6,12 @@ import sqlite3
 from datetime import datetime
 
 from ...clock import MICROSECONDS, to_datetime
-from ...inventory import AuditEntry, Count, Queue
+from ...inventory import AuditEntry, Count, LimitStanding, Queue
 from ...records import optional_datetime
 from ...states import State
 from ..base import Filter
 from ..overview import InstanceRow
-from ..queueing import LimitStanding, QueueSettings
+from ..queueing import QueueSettings
 from .gates import read_settings
 from .listing import count_rows
 from .transaction import STATEMENTS, from_json

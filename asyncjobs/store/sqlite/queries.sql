@@ -536,6 +536,10 @@ WHERE ended_at IS NULL AND takes IS NOT NULL ORDER BY started_at LIMIT 1000;
 SELECT task, count(*) FROM asyncjobs_jobs INDEXED BY asyncjobs_running
 WHERE state = 'running' AND instance = ? GROUP BY task;
 
+-- running_of_queue: some jobs of a queue that run.
+SELECT id FROM asyncjobs_jobs INDEXED BY asyncjobs_running
+WHERE state = 'running' AND queue = ? LIMIT ?;
+
 -- due_before: due jobs of one queue and priority before a place, counted up to a limit.
 SELECT count(*) FROM (
   SELECT 1 FROM asyncjobs_jobs INDEXED BY asyncjobs_claimable

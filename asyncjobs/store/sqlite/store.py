@@ -13,14 +13,13 @@ from typing import Any, TypeVar
 
 from ...clock import Clock, SystemClock, to_instant
 from ...errors import StoreUnavailable, UnfitConnection
-from ...inventory import AuditEntry, Queue
+from ...inventory import AuditEntry, LimitStanding, Queue
 from ...locks import FileLock
 from ...records import Attempt, Job, Outcome
 from ..base import Filter, Operation, Order, Page, Places, Violation
 from ..failures import Failure
 from ..journal import JournalEnd, JournalPage, JournalQuery, LogPage, Place, log_place_of
-from ..overview import InstanceRow, TakerRow
-from ..queueing import LimitStanding
+from ..overview import InstanceRow, Surroundings
 from ..retention import Rule
 from ..schedules import Schedule
 from . import explaining, failing, journal, overview, reads, retaining, schedules
@@ -323,16 +322,9 @@ class SQLiteStore:
         """Runner processes: first those that have not ended, then the newest."""
         return await self._reader.run(lambda connection: overview.instances(connection, limit))
 
-    async def takers(self, queue: str) -> builtins.list[TakerRow]:
-        """Processes that have not ended and take jobs of the queue."""
-        return await self._reader.run(lambda connection: explaining.takers(connection, queue))
-
-    async def ahead_of(self, job: Job, *, most: int) -> int:
-        """How many due jobs of its queue come before this one, counted up to ``most``."""
-        run_at, now = to_instant(job.run_at, "run_at"), self._clock.now()
-        return await self._reader.run(
-            lambda connection: explaining.ahead_of(connection, job, run_at, now, most=most)
-        )
+    async def surroundings(self, job: Job, *, most: int) -> Surroundings:
+        """What stands around a waiting job; those before it are counted up to ``most``."""
+        return await self._search(partial(explaining.surroundings, job=job, most=most), False)
 
     async def audit(self, *, limit: int, before: int | None) -> builtins.list[AuditEntry]:
         """Entries of the audit, newest first, from those before a position."""
