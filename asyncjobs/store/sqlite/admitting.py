@@ -46,12 +46,24 @@ def line_up(tx: Transaction, arrivals: Sequence[Arrival]) -> None:
 
 def _limits(tx: Transaction, limits: Iterable[JobLimit]) -> dict[tuple[str, str], int]:
     """The rows of keys, made or changed to what was said last."""
+    wanted = {
+        (limit.name, limit.key): (
+            limit.running, *(limit.rate or (None,) * 3), limit.ordered, limit.stops
+        )
+        for limit in limits
+    }  # fmt: skip
+    found: dict[tuple[str, str], int] = {}
+    # Nearly always they are as they should be: to see that is cheaper than to write them again.
+    for name, key, *said, limit_id in tx.fetch("find_limits", to_json(list(wanted)).decode()):
+        if wanted[name, key] == tuple(said):
+            found[name, key] = limit_id
     rows: list[Any] = []
-    for limit in {(limit.name, limit.key): limit for limit in limits}.values():
-        rows += (limit.name, limit.key, limit.running, *(limit.rate or (None,) * 3),
-                 limit.ordered, limit.stops)  # fmt: skip
-    found = tx.write_rows("set_limits", rows)
-    return {(name, key): limit_id for limit_id, name, key in found}
+    for names, said in wanted.items():
+        if names not in found:
+            rows += (*names, *said)
+    for limit_id, name, key in tx.write_rows("set_limits", rows):
+        found[name, key] = limit_id
+    return found
 
 
 def leave_line(tx: Transaction, transitions: Sequence[Transition]) -> None:
@@ -193,22 +205,19 @@ def _admit(tx: Transaction, limits: Iterable[int], queued: Sequence[int] = ()) -
 def _choose(tx: Transaction, limits: Iterable[int]) -> list[int]:
     """The jobs that get a permit now: by priority, then due time, then acceptance."""
     listed = to_json(list(limits)).decode()
-    if listed == "[]":
+    first = tx.fetch("next_in_lines", listed) if listed != "[]" else []
+    if not first:
         return []
-    rooms = [_Room._make(row) for row in tx.fetch("limit_rooms", listed)]
-    free = {room.limit_id: room.free(tx.now) for room in rooms}
-    open_keys = to_json([limit_id for limit_id, jobs in free.items() if jobs > 0]).decode()
-    found_first = tx.fetch("next_in_lines", open_keys) if open_keys != "[]" else []
-    first = {limit_id: seq for limit_id, seq in found_first if seq is not None}
-    chosen = list(first.values())
-    for room in rooms:
-        found = int(room.limit_id in first)
-        more = free[room.limit_id] - found
-        if found and more > 0:
-            rows = tx.fetch("more_in_line", room.limit_id, more)
-            chosen += [seq for (seq,) in rows]
-            found += len(rows)
-        _pace(tx, room, found, full=found == free[room.limit_id])
+    lines = {limit_id: [seq for seq in seqs if seq is not None] for limit_id, *seqs in first}
+    chosen: list[int] = []
+    for row in tx.fetch("limit_rooms", to_json(list(lines)).decode()):
+        room = _Room._make(row)
+        line, free = lines[room.limit_id], room.free(tx.now)
+        if len(line) == 2 and free > 2:
+            line += [seq for (seq,) in tx.fetch("more_in_line", room.limit_id, free - 2)]
+        del line[free:]
+        chosen += line
+        _pace(tx, room, len(line), full=len(line) == free)
     if chosen:
         tx.fetch("take_permits", to_json(chosen).decode())
     return chosen

@@ -833,6 +833,11 @@ SELECT s.name, s.origin, s.plan, s.job, s.created_at, s.next_at, s.waiting_at, s
 FROM asyncjobs_schedules AS s LEFT JOIN asyncjobs_jobs AS j ON j.seq = s.last_seq
 WHERE s.name >= ? AND s.removed_at IS NULL ORDER BY s.name LIMIT ?;
 
+-- find_limits: the rows of the keys [[name, key], ...] that are there.
+SELECT k.name, k.key, k.running, k.rate_jobs, k.rate_per, k.rate_burst, k.ordered, k.stops, k.id
+FROM json_each(?) AS w CROSS JOIN asyncjobs_limits AS k
+WHERE k.name = json_extract(w.value, '$[0]') AND k.key = json_extract(w.value, '$[1]');
+
 -- set_limits: the keys' rows, as said last; one that was pushed back stays so unless its rate changes.
 INSERT INTO asyncjobs_limits
   (name, key, running, rate_jobs, rate_per, rate_burst, ordered, stops) VALUES {rows:8}
@@ -857,16 +862,19 @@ SELECT k.id, k.running, k.rate_jobs, k.rate_per, k.rate_burst, k.spent, k.opens_
          WHERE l.limit_id = k.id AND l.place = 'in' AND +j.state = 'queued'))
 FROM json_each(?) AS w CROSS JOIN asyncjobs_limits AS k ON k.id = w.value;
 
--- next_in_lines: of each key the job that is next, or NULL.
-SELECT w.value, (
+-- next_in_lines: of each key in whose line jobs wait, the next one and the one behind it, or NULL.
+SELECT * FROM (SELECT w.value, (
   SELECT l.seq FROM asyncjobs_limited AS l
   WHERE l.limit_id = w.value AND l.place = 'ready'
-  ORDER BY l.priority DESC, l.run_at, l.seq LIMIT 1)
-FROM json_each(?) AS w;
+  ORDER BY l.priority DESC, l.run_at, l.seq LIMIT 1) AS seq, (
+  SELECT l.seq FROM asyncjobs_limited AS l
+  WHERE l.limit_id = w.value AND l.place = 'ready'
+  ORDER BY l.priority DESC, l.run_at, l.seq LIMIT 1 OFFSET 1)
+FROM json_each(?) AS w) WHERE seq IS NOT NULL;
 
--- more_in_line: those behind the next one of a key.
+-- more_in_line: those behind these two of a key.
 SELECT seq FROM asyncjobs_limited WHERE limit_id = ? AND place = 'ready'
-ORDER BY priority DESC, run_at, seq LIMIT ? OFFSET 1;
+ORDER BY priority DESC, run_at, seq LIMIT ? OFFSET 2;
 
 -- take_permits: the jobs hold permits from now on.
 UPDATE asyncjobs_limited SET place = 'in' WHERE seq IN (SELECT value FROM json_each(?));
