@@ -19,6 +19,7 @@ NAMES = (
     "bulk",
     "backlog",
     "limits",
+    "unique",
     "registry",
     "commands",
     "memory",
