@@ -61,7 +61,7 @@ class RunnableTask(Protocol):
 
 
 log = logging.getLogger("asyncjobs")
-_first_word = threading.Lock()
+_first_word = threading.RLock()
 
 
 class Run(msgspec.Struct, eq=False):
@@ -171,9 +171,10 @@ class Run(msgspec.Struct, eq=False):
 
     def start_notes(self) -> Notes:
         """The run's notes, from its first word on, whichever of its threads says it."""
+        notes = Notes()  # made first: what the garbage collector runs meanwhile may log as well
         with _first_word:
             if self.notes is None:
-                self.notes = Notes()
+                self.notes = notes
             return self.notes
 
     def __repr__(self) -> str:

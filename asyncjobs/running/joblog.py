@@ -30,8 +30,8 @@ def keep(run: Run, record: logging.LogRecord) -> None:
     notes = run.notes or run.start_notes()
     notes.add_line(
         run.host.now(),
-        storable(record.levelname, NAME_MAX),
-        storable(record.name, NAME_MAX),
+        storable(str(record.levelname), NAME_MAX),
+        storable(str(record.name), NAME_MAX),
         _text_of(record),
     )
     if not notes.dirty:

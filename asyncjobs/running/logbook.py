@@ -28,7 +28,8 @@ class JobLogHandler(logging.Handler):
         if run is not None:
             for name, value in facts_of(run).items():
                 record.__dict__.setdefault(name, value)
-            if record.levelno >= run.task.log_level and not _is_ours(record.name):
+            # Of a record that the application has put together the name may be None.
+            if record.levelno >= run.task.log_level and not _is_ours(str(record.name)):
                 keep(run, record)
         root = logging.getLogger()
         if len(root.handlers) == 1:

@@ -12,6 +12,18 @@ from ..rules.limits import LOG_BYTES_MAX, LOG_LINES_MAX, NOTE_MAX, check_amount
 Said = tuple["int | float", "int | float | None", "str | None"]
 
 
+class _Line:
+    """A line of the log that is not known to be on disk."""
+
+    __slots__ = ("entry", "number", "size")
+
+    def __init__(self, entry: LogEntry) -> None:
+        self.entry = entry
+        self.number = 0
+        """Given with its place: until then others may come before it."""
+        self.size = entry.size
+
+
 class Notes:
     """The notes of one run. The job writes them, in whatever thread; the event loop collects."""
 
@@ -27,34 +39,40 @@ class Notes:
         self._collected: Said | None = None
         self._number = 0
         self._written = 0
-        self._lock = threading.Lock()
-        self._lines: deque[LogEntry] = deque()
+        self._lock = threading.RLock()
+        self._lines: deque[_Line] = deque()
         self._last = 0
         self._heard = 0
         self._bytes = 0
 
     def add_line(self, at: int, level: str, logger: str, text: str) -> None:
         """One more line of the log; beyond the limits the oldest go."""
-        with self._lock:
-            self._last += 1
-            self._keep(LogEntry(self._last, at, level, logger, text))
+        self._keep(_Line(LogEntry(0, at, level, logger, text)), step=1)
 
     def hear(self, note: Note) -> None:
         """What the run has said in another process, whose numbers tell what it has dropped."""
         if note.progress is not None:
             self.progress = (note.progress.done, note.progress.total, note.progress.note)
-        with self._lock:
-            for line in note.lines:
-                if line.number > self._heard:
-                    self._last += line.number - self._heard
-                    self._heard = line.number
-                    self._keep(line._replace(number=self._last))
+        for entry in note.lines:
+            if entry.number > self._heard:
+                step, self._heard = entry.number - self._heard, entry.number
+                self._keep(_Line(entry), step)
 
-    def _keep(self, line: LogEntry) -> None:
-        self._lines.append(line)
-        self._bytes += line.size
-        while len(self._lines) > LOG_LINES_MAX or self._bytes > LOG_BYTES_MAX:
-            self._bytes -= self._lines.popleft().size
+    def _keep(self, line: _Line, step: int) -> None:
+        """Give the line its place. All that needs memory is made before the lock is taken.
+
+        The garbage collector may run at any call, and what it finds may log in this very thread
+        (an unclosed connection, a task that was never awaited), and so may a signal: the lock lets
+        that in, and between a number and its place in the line there is no such call.
+        """
+        with self._lock:
+            self._last += step
+            line.number = self._last
+            self._lines.append(line)
+            self._bytes += line.size
+            while len(self._lines) > LOG_LINES_MAX or self._bytes > LOG_BYTES_MAX:
+                oldest = self._lines.popleft()
+                self._bytes -= oldest.size
 
     def collect(self, seq: int, claim: int, attempt: int) -> Note | None:
         """What is not known to be on disk; ``None`` when all of it is."""
@@ -70,7 +88,8 @@ class Notes:
         lines: tuple[LogEntry, ...] = ()
         if self._lines:
             with self._lock:
-                lines = tuple(self._lines)
+                waiting = list(self._lines)
+            lines = tuple([LogEntry(line.number, *line.entry[1:]) for line in waiting])
         if value is None and not lines:
             return None
         return Note(seq, claim, attempt, value, lines)
@@ -83,7 +102,8 @@ class Notes:
             last = note.lines[-1].number
             with self._lock:
                 while self._lines and self._lines[0].number <= last:
-                    self._bytes -= self._lines.popleft().size
+                    oldest = self._lines.popleft()
+                    self._bytes -= oldest.size
 
 
 def check_progress(done: object, total: object, note: object) -> Said:

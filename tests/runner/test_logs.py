@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import math
 import subprocess
@@ -28,6 +29,7 @@ from asyncjobs import (
 )
 from asyncjobs.rules.limits import LOG_BYTES_MAX, LOG_LINE_MAX, LOG_LINES_MAX
 from asyncjobs.testing import ManualClock, run_until_idle
+from tests.oracles.liveness import deadline
 
 from .support import until
 
@@ -408,6 +410,65 @@ async def test_record_that_cannot_be_formatted_is_kept_as_it_is(
         "%d and %d <its arguments do not fit>",
         "<a message that cannot be formatted>",
     ]
+
+
+async def test_record_that_was_put_together_needs_no_name(
+    runner: Runner, app_log: logging.Logger
+) -> None:
+    @runner.task
+    async def talk() -> None:
+        app_log.handle(logging.makeLogRecord({"levelno": logging.INFO, "msg": "from elsewhere"}))
+
+    handle = await talk.enqueue()
+    await handle
+    (line,) = (await runner.registry.logs(handle.id)).lines
+    assert (line.logger, line.text) == ("None", "from elsewhere")
+
+
+class Unclosed:
+    """Garbage that only the collector finds, and that complains, as unclosed connections do."""
+
+    def __init__(self, log: logging.Logger, number: int) -> None:
+        self.me, self.log, self.number = self, log, number
+
+    def __del__(self) -> None:
+        self.log.warning("unclosed %d", self.number)
+
+
+async def test_garbage_that_logs_while_a_line_is_kept_holds_up_nothing(
+    runner: Runner, app_log: logging.Logger
+) -> None:
+    """The collector is made to run at one allocation after the other on the way of a line."""
+    allocations = 30
+
+    @runner.task
+    async def talk() -> None:
+        usual = gc.get_threshold()
+        gc.collect()
+        gc.freeze()  # what is there already would only cost time
+        try:
+            for number in range(allocations):
+                gc.disable()
+                Unclosed(app_log, number)
+                gc.set_threshold(gc.get_count()[0] + number + 1)
+                gc.enable()
+                app_log.info("line %d", number)
+                gc.set_threshold(*usual)
+                gc.collect()
+        finally:
+            gc.enable()
+            gc.set_threshold(*usual)
+            gc.unfreeze()
+
+    async with deadline(30):
+        handle = await talk.enqueue()
+        await handle
+    page = await runner.registry.logs(handle.id)
+    kept = sorted(line.text for line in page.lines)
+    assert kept == sorted(
+        f"{what} {n}" for what in ("line", "unclosed") for n in range(allocations)
+    )
+    assert page.dropped == 0
 
 
 # Reading
