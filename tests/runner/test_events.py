@@ -491,6 +491,22 @@ async def test_cursor_before_the_retention_is_too_old_and_the_next_is_not(
     assert kinds_of(await take(runner.events(third.cursor), 3)) == WHOLE_LIFE
 
 
+async def test_cursor_within_a_pruned_commit_is_too_old(runner: Runner, clock: ManualClock) -> None:
+    @runner.task
+    async def short() -> None: ...
+
+    start = await runner.cursor()
+    later = short.options(delay=3_600)
+    await runner.enqueue_many([later.job() for _ in range(3)])
+    first, _, last = await take(runner.events(start), 3)
+    clock.advance(60)
+    await later.enqueue()
+    await runner.engine().commit.alone(Prune({}, clock.now(), 99))
+    with pytest.raises(CursorTooOld):
+        await take(runner.events(first.cursor), 1)
+    assert kinds_of(await take(runner.events(last.cursor), 1)) == ["enqueued"]
+
+
 async def test_pruned_progress_makes_no_cursor_too_old(runner: Runner, clock: ManualClock) -> None:
     @runner.task
     async def say() -> None:

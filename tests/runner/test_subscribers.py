@@ -216,6 +216,19 @@ async def test_rewind_to_nothing_is_refused(runner: Runner, clock: ManualClock) 
             await audit.rewind(to)  # type: ignore[arg-type]
 
 
+async def test_rewind_to_a_cursor_of_another_database_is_refused(
+    tmp_path: Path, runner: Runner
+) -> None:
+    audit = runner.subscriber("audit", kinds=["completed"])
+    await audit.rewind(await runner.cursor())
+    async with Runner(tmp_path / "other.db") as other:
+        foreign = await other.cursor()
+    with pytest.raises(InvalidOption, match="another database"):
+        await audit.rewind(foreign)
+    ids = await run(1)
+    assert await take(audit, 1) == ids, "its place is where it was"
+
+
 async def test_place_moves_on_also_when_nothing_passes_the_filters(
     runner: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:

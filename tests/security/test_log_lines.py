@@ -38,6 +38,7 @@ HOSTILE = [
     "\x1c\x1d\x1e",
     "\x1b[31mred\x1b[0m",
     "\x1b]0;title\x07",
+    "\x7f",
     "\x85",
     "\x9b31m",
     "\u2028",

@@ -107,19 +107,24 @@ class Stream:
         elif message["body"]:
             self._sent.put_nowait(bytes(message["body"]))
 
-    async def blocks(self) -> AsyncIterator[str]:
-        """What stands between empty lines, until the stream ends."""
-        rest = ""
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """The body, as it was handed to the server."""
         while True:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 piece = await self._sent.get()
             if piece is None:
-                assert rest == ""
                 return
+            yield piece
+
+    async def blocks(self) -> AsyncIterator[str]:
+        """What stands between empty lines, until the stream ends."""
+        rest = ""
+        async for piece in self.pieces():
             self.text += piece.decode("ascii")
             *whole, rest = (rest + piece.decode("ascii")).split("\n\n")
             for block in whole:
                 yield block
+        assert rest == ""
 
     async def events(self) -> AsyncIterator[Told]:
         """The events, without comments and hints."""

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from random import Random
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
@@ -145,6 +146,8 @@ async def test_hostile_file_names_stay_within_their_header(
     assert re.fullmatch(
         r"attachment; filename(=\"[\w .~-]+\"|\*=utf-8''[\w.~%'-]+)", header, re.ASCII
     ), header
+    # What a browser names the file is what the page offers.
+    assert set("\u202e\u2066\u2069\r\n").isdisjoint(unquote(header))
     assert "set-cookie" not in answer.headers
     assert "sandbox" in answer.headers["content-security-policy"]
     assert_harmless(shown.text)

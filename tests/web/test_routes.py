@@ -22,7 +22,7 @@ from asyncjobs import Fail, File, InvalidOption, Runner, current_job
 from asyncjobs.testing import ManualClock, run_until_idle
 from asyncjobs.web import status_openapi, status_routes
 
-from .support import SAME_ORIGIN, application, client, error_of
+from .support import SAME_ORIGIN, SECRET, Stream, application, client, error_of
 
 UNKNOWN = "01890a5d-ac96-774b-bcce-b302099a8057"
 PATHS = ["/jobs/{}", "/jobs/{}/events", "/jobs/{}/result", "/jobs/{}/cancel", "/jobs/openapi.json"]
@@ -266,6 +266,24 @@ async def test_file_is_shown_and_downloaded(runner: Runner, app: Starlette, expo
     assert_safe(answer)
 
 
+async def test_download_is_sent_in_pieces(runner: Runner, app: Starlette, tmp_path: Path) -> None:
+    size = 4 * 1024 * 1024
+
+    @runner.task
+    async def export() -> File:
+        path = tmp_path / "large"
+        path.write_bytes(b"x" * size)
+        return File(path)
+
+    handle = await export.enqueue()
+    await handle
+    async with Stream(app, f"/jobs/{handle.id}/result") as download:
+        pieces = [len(piece) async for piece in download.pieces()]
+
+    assert sum(pieces) == size
+    assert max(pieces) <= 256 * 1024
+
+
 async def test_file_that_is_gone_from_the_disk_is_not_found(
     runner: Runner, app: Starlette, exporting: Any, tmp_path: Path
 ) -> None:
@@ -304,11 +322,12 @@ async def test_cancel_answers_as_the_handle_does(runner: Runner, app: Starlette)
 
 
 @pytest.mark.parametrize("path", PATHS)
-async def test_without_authorize_and_secret_everything_is_forbidden(
-    runner: Runner, path: str
+@pytest.mark.parametrize("options", [{}, {"secret": SECRET}], ids=["nothing", "secret"])
+async def test_without_authorize_and_a_token_everything_is_forbidden(
+    runner: Runner, path: str, options: dict[str, Any]
 ) -> None:
     add_tasks(runner)
-    app = application(runner)
+    app = application(runner, **options)
     for job_id in (await finished(runner, "double", 1), UNKNOWN, "%00"):
         for method in ("GET", "POST"):
             answer = await ask(app, path.format(job_id), method, headers=SAME_ORIGIN)
