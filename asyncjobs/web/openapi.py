@@ -96,7 +96,7 @@ def _paths(prefix: str) -> Schema:
             "get": _operation(
                 "result",
                 "What the job returned: JSON, or a file to download.",
-                _content("application/json", {}),
+                {"content": {"application/json": {"schema": {}}, "*/*": {"schema": {}}}},
                 {
                     "409": _error("The job is not finished, or did not complete."),
                     "410": _error("The job completed, and its result was not kept."),

@@ -454,6 +454,8 @@ async def test_openapi_describes_every_route_and_what_is_shown(
     assert list(shown) == schemas["Status"]["required"]
     assert list(shown["progress"]) == schemas["Progress"]["required"]
     assert document["servers"] == [{"url": "/"}]
+    result = document["paths"]["/jobs/{job_id}/result"]["get"]["responses"]["200"]
+    assert set(result["content"]) == {"application/json", "*/*"}, "a file has a type of its own"
     references = [
         part.split('"')[0] for part in json.dumps(document).split("#/components/schemas/")[1:]
     ]
