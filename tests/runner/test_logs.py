@@ -412,6 +412,31 @@ async def test_record_that_cannot_be_formatted_is_kept_as_it_is(
     ]
 
 
+@pytest.mark.parametrize(
+    ("name", "stored"),
+    [
+        ("x" * 255, "x" * 255),
+        ("x" * 1_000_000, "x" * 120 + "\n[... cut ...]\n" + "x" * 120),
+        ("a\x00\ud800\u202e\x1b[31m", "a\\x00\\ud800\u202e\x1b[31m"),
+    ],
+    ids=["longest", "too long", "marks"],
+)
+async def test_any_name_of_a_logger_and_a_level_can_be_kept(
+    runner: Runner, app_log: logging.Logger, name: str, stored: str
+) -> None:
+    @runner.task
+    async def talk() -> None:
+        # To the runner's handler alone: those of pytest would print it.
+        handler = next(h for h in logging.getLogger().handlers if "JobLog" in type(h).__name__)
+        about = {"name": name, "levelname": name, "levelno": logging.INFO, "msg": "x"}
+        handler.handle(logging.makeLogRecord(about))
+
+    handle = await talk.enqueue()
+    await handle
+    (line,) = (await runner.registry.logs(handle.id)).lines
+    assert (line.logger, line.level) == (stored, stored)
+
+
 async def test_record_that_was_put_together_needs_no_name(
     runner: Runner, app_log: logging.Logger
 ) -> None:

@@ -83,6 +83,18 @@ async def shows(page: Page, state: str) -> None:
     await until(page, f"document.getElementById('state').textContent === '{state}'")
 
 
+def test_missing_browser_fails_where_it_is_required_and_is_not_run_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("ASYNCJOBS_BROWSER", "required")
+    with pytest.raises(pytest.fail.Exception, match="there is no chromium"):
+        browser_path()
+    monkeypatch.delenv("ASYNCJOBS_BROWSER")
+    with pytest.raises(pytest.skip.Exception, match="not run"):
+        browser_path()
+
+
 @pytest.mark.timed
 async def test_page_works_in_a_browser_and_through_the_death_of_its_server(
     tmp_path: Path, unused_tcp_port: int
