@@ -34,8 +34,10 @@ class NotePad:
     def jot(self, run: Run) -> None:
         """The run has something to write down. From any thread."""
         self._waiting.append(run)
+        # Not in the context of this job: what is written, and logged on the way, is of all of them.
+        context = run.host.context.copy()
         with contextlib.suppress(RuntimeError):  # the loop is closed: a thread has outlived it
-            self._loop.call_soon_threadsafe(self._plan)
+            self._loop.call_soon_threadsafe(self._plan, context=context)
 
     def close(self) -> None:
         """Write nothing more: every run has given its last word."""

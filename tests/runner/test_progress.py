@@ -22,6 +22,7 @@ from asyncjobs import (
     Runner,
     current_job,
 )
+from asyncjobs.running.context import Run, current_run
 from asyncjobs.store.group_commit import GroupCommit
 from asyncjobs.testing import ManualClock, run_until_idle
 
@@ -114,6 +115,30 @@ async def test_many_values_are_few_writes(runner: Runner, monkeypatch: pytest.Mo
     assert 2 <= writes <= elapsed * 5 + 1, "one statement for all jobs, five times a second"
     for handle, number in zip(handles, last, strict=True):
         assert said(await handle.progress()) == (number, None, None)
+
+
+async def test_values_are_written_outside_of_the_context_of_the_job(
+    runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = asyncio.Event()
+    contexts: list[Run | None] = []
+    execute = GroupCommit.execute
+
+    def looking(commit: GroupCommit[Any], operation: Any) -> Any:
+        if type(operation).__name__ == "Annotate":
+            contexts.append(current_run.get(None))
+            written.set()
+        return execute(commit, operation)
+
+    monkeypatch.setattr(GroupCommit, "execute", looking)
+
+    @runner.task
+    async def say() -> None:
+        current_job().progress(1)
+        await written.wait()
+
+    await (await say.enqueue())
+    assert contexts == [None]
 
 
 @pytest.mark.parametrize("executor", ["coroutine", "thread"])
