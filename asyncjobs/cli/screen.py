@@ -63,7 +63,7 @@ def aligned(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[list[
 def to_json(value: Any) -> str:
     """A value in one line of ASCII, so that no terminal is moved by it either."""
     plain = msgspec.to_builtins(value)
-    return json.dumps(plain, ensure_ascii=True).replace("\x7f", "\\u007f")
+    return json.dumps(plain, ensure_ascii=True)
 
 
 class Screen:
