@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from asyncjobs import JobCancelled
+from asyncjobs import JobCancelled, Runner
 from asyncjobs.running.executors.process import pool
+from asyncjobs.running.executors.process.settings import NEAR
 from tests.oracles.census import Census
 
 from . import worker_tasks as w
@@ -58,6 +59,74 @@ async def test_worker_that_has_grown_too_large_is_replaced_and_the_pool_stays_sm
             assert all(info.rss <= limit for info in living)
 
     assert 2 <= len(set(pids)) < 20
+
+
+async def test_successor_is_ready_before_its_worker_has_grown_too_large(tmp_path: Path) -> None:
+    limit = 60 * MEGABYTE
+    async with workers(tmp_path, processes=1, max_rss=limit) as runner:
+        first = await (await w.leak.enqueue(1))
+        while runner.registry.workers()[0].rss <= NEAR * limit:
+            assert worker_pids(runner) == [first]
+            await (await w.leak.enqueue(1))
+        handle = await w.leave_when_told.enqueue(str(tmp_path / "it"))
+        assert await pids_at(tmp_path / "it") == [first]
+        (successor,) = await idle_pids(runner, 1)
+        await handle.cancel()
+        await handle
+
+        # It may go on until it has crossed the limit, and then there is no third one.
+        served = [await (await w.leak.enqueue(1)) for _ in range(10)]
+        assert served == sorted(served, key=[first, successor].index)
+        assert set(served) == {first, successor}
+        assert successor in worker_pids(runner)
+
+
+async def test_each_of_several_workers_that_have_grown_too_large_has_its_successor(
+    tmp_path: Path,
+) -> None:
+    async with workers(tmp_path, processes=2, max_rss=1) as runner:
+        handles = [await w.leave_when_told.enqueue(str(tmp_path / f"{n}")) for n in range(4)]
+        for n in range(2):
+            await pids_at(tmp_path / f"{n}")
+        runner.engine().workers.pool.look()
+        successors = await idle_pids(runner, 2)
+        for handle in handles[:2]:
+            await handle.cancel()
+            await handle
+        pids = [(await pids_at(tmp_path / f"{n}"))[0] for n in (2, 3)]
+
+        assert sorted(pids) == sorted(successors)
+        for handle in handles[2:]:
+            await handle.cancel()
+            await handle
+
+
+async def test_worker_that_may_have_to_go_and_its_successor_are_kept_no_longer_than_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with workers(tmp_path, processes=1, processes_min=0, max_jobs=1) as runner:
+        handle = await w.leave_when_told.enqueue(str(tmp_path / "it"))
+        await pids_at(tmp_path / "it")
+        (successor,) = await idle_pids(runner, 1)
+        monkeypatch.setattr(pool, "IDLE_SECONDS", -1.0)
+        runner.engine().workers.pool.look()
+        assert await idle_pids(runner, 1) == [successor]  # however long the job takes
+        await handle.cancel()
+        await handle
+        runner.engine().workers.pool.look()
+
+        await only_warm(runner.registry.workers)
+        assert worker_pids(runner) == []
+
+
+async def idle_pids(runner: Runner, count: int) -> list[int]:
+    """Wait until so many workers are idle; their processes."""
+    async with asyncio.timeout(10):
+        while True:
+            idle = [info.pid for info in runner.registry.workers() if info.state == "idle"]
+            if len(idle) == count:
+                return [pid for pid in idle if pid is not None]
+            await asyncio.sleep(0)
 
 
 @pytest.mark.usefixtures("_often")

@@ -170,22 +170,31 @@ class WorkerPool:
         return worker
 
     def given(self, worker: Worker) -> None:
-        """The worker has got jobs: make its successor when they are its last."""
-        jobs = worker.jobs + len(worker.runs)
-        why = self._settings.why_replace(jobs=jobs, rss=0, age=worker.age)
-        if why is not None and not worker.fresh:
-            self._spare()
+        """The worker has got jobs."""
+        self._foresee(worker)
         self._memory.watch(worker)
+
+    def _foresee(self, worker: Worker) -> None:
+        """Make a successor when one of the jobs that it has may be its last."""
+        if worker.fresh or worker.leaving is not None:
+            return
+        jobs = worker.jobs + len(worker.runs)
+        if not self._settings.may_end(jobs=jobs, rss=worker.rss, age=worker.age):
+            return
+        worker.ending = True
+        idle = self._assigner.idle
+        if self.ready and sum(not w.ending for w in idle) < self._successors:
+            idle.insert(0, self.make(fresh=False))  # it is taken last
 
     @property
     def _warm(self) -> int:
         """How many workers there are that serve one job after the other."""
         return sum(not (w.fresh or w.leaving) for w in self._workers.values())
 
-    def _spare(self) -> None:
-        """Make a successor, so that it is warm when it is needed."""
-        if not self._assigner.idle and self.ready:
-            self._assigner.idle.append(self.make(fresh=False))
+    @property
+    def _successors(self) -> int:
+        """How many may be there already: one for each that works, and may have to go then."""
+        return sum(w.ending and w.run is not None for w in self._workers.values())
 
     def interrupt(self, run: Run) -> None:
         """End a run for ``run.stop_reason``: by an exception in it, by SIGTERM, by SIGKILL.
@@ -268,6 +277,7 @@ class WorkerPool:
             self._free(worker, why)
             return
         worker.begun = False
+        self._foresee(worker)
         if why is not None:
             self._retire(worker, why)
         if done.goes_on:
@@ -293,7 +303,9 @@ class WorkerPool:
         """It has nothing to do."""
         if worker.leaving is not None or why is not None:
             self._retire(worker, worker.leaving or why or "")
-        elif self._assigner.idle and self._warm > self._settings.processes:
+        elif self._assigner.idle and self._warm > (
+            self._settings.processes + self._successors + worker.ending
+        ):
             self._retire(worker, "more than needed")
         else:
             self._assigner.idle.append(worker)
@@ -319,8 +331,8 @@ class WorkerPool:
         worker.escalation = self._loop.call_later(LEAVE_SECONDS, worker.kill, "it did not leave")
         if not worker.fresh and why != "more than needed":
             self._last_recycled = why
-            if self._warm < self._settings.processes_min:
-                self._spare()
+            if self._warm < self._settings.processes_min and self.ready and not self._closing:
+                self._assigner.idle.append(self.make(fresh=False))
 
     def _said(self, worker: Worker, note: Note) -> None:
         worker.spoke = True
@@ -418,13 +430,13 @@ class WorkerPool:
             worker.sample()
             if worker.fresh or worker.leaving is not None:
                 continue
+            if worker.run is not None:
+                self._foresee(worker)
             why = self._too_old(worker)
-            if why is not None and worker.run is not None:
-                self._spare()
             if why is not None:
                 self._retire(worker, why)
         while (
-            (idle := self._assigner.idle)
+            len(idle := self._assigner.idle) > self._successors
             and self._warm > self._settings.processes_min
             and now - idle[0].idle_since > IDLE_SECONDS
         ):

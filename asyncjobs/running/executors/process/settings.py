@@ -14,6 +14,9 @@ MAIN = "__asyncjobs_main__"
 """What the application's script is called in workers: its main guard must not hold there."""
 EXECUTORS = ("process", "isolated")
 LARGEST = 2**53
+NEAR = 0.875
+"""The share of ``max_rss`` from which on any job may be the last: a worker that grows by less than
+an eighth of it in one job has a warm successor when it crosses it."""
 
 
 class PoolSettings(Struct, frozen=True, kw_only=True):
@@ -35,6 +38,11 @@ class PoolSettings(Struct, frozen=True, kw_only=True):
         if self.max_age is not None and age >= self.max_age:
             return f"it is {age:.0f} s old (max_age)"
         return None
+
+    def may_end(self, *, jobs: int, rss: int, age: float) -> bool:
+        """Whether a worker that has these jobs to do may have to be replaced after them."""
+        near = self.max_rss is not None and rss > NEAR * self.max_rss
+        return near or self.why_replace(jobs=jobs, rss=rss, age=age) is not None
 
 
 def pool_settings(

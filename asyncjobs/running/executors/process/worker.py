@@ -36,6 +36,8 @@ class Worker:
     rss = 0
     peak_rss = 0
     cpu_seconds = 0.0
+    ending = False
+    """Its successor was made, although it may have some jobs more before it."""
     leaving: str | None = None
     """Why it gets no more jobs."""
     killed: str | None = None
