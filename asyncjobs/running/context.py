@@ -111,6 +111,8 @@ class Run(msgspec.Struct, eq=False):
     """Whether its job has a limit, so that others may wait for its end."""
     keep_result: bool = True
     """Whether what it returns is stored."""
+    unread: int = 0
+    """How many workers have ended before they could read it."""
 
     def set_carried(self) -> None:
         """Set the context variables that travelled with the job, those that are known here."""

@@ -17,7 +17,7 @@ from asyncjobs.running.executors.process import assigner, memory, pool, worker
 from asyncjobs.running.executors.process.wire import Message, Recall
 
 from . import worker_tasks as w
-from .support import worker_pids, workers
+from .support import gone, worker_pids, workers
 from .test_ahead import become_quick
 
 
@@ -31,7 +31,10 @@ async def followed(
     async with workers(folder, processes=1, **options) as runner:
         await become_quick()
         leader, *following = await runner.enqueue_many([first.job(str(pipe)), *others])
-        while not any(info.following == len(others) for info in runner.registry.workers()):
+        while not any(
+            info.job_id == leader.id and info.following == len(others)
+            for info in runner.registry.workers()
+        ):
             await asyncio.sleep(0)
         yield runner, pipe, leader, following
 
@@ -148,3 +151,45 @@ async def test_jobs_that_follow_one_that_does_not_stop_are_taken_back_before_it_
 
         assert (await first.wait()).state == "cancelled"
         assert await behind[0] == 1
+
+
+@pytest.mark.usefixtures("_patient")
+async def test_job_that_has_begun_behind_one_that_sends_garbage_does_not_begin_again(
+    tmp_path: Path,
+) -> None:
+    begun = tmp_path / "begun"
+    os.mkfifo(begun)
+    others = [w.note_and_wait.job(str(begun)), w.note.job(str(tmp_path / "last"))]
+    async with followed(tmp_path, w.wait_and_send_garbage, others) as (_, pipe, first, behind):
+        pipe.write_text("end\n")
+        # The event loop hears nothing until the second one has begun in the same worker.
+        (pid,) = begun.read_text().splitlines()
+
+        for handle in (first, behind[0]):
+            job = await asyncio.wait_for(handle.wait(), 10)
+            assert (job.state, job.reason, job.claim) == ("failed", "crash", 1)
+            assert job.error is not None
+            assert job.error.message.startswith(f"its worker (process {pid}) was killed, since it")
+        assert await behind[1] == 1
+        assert (await behind[1].job()).crashes == 0
+
+
+@pytest.mark.usefixtures("_patient")
+async def test_time_limit_holds_for_a_job_that_a_frozen_worker_does_not_begin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "TERMINATE_SECONDS", 0.05)
+    async with followed(tmp_path, w.freeze_afterwards, []) as (runner, pipe, first, _):
+        (pid,) = worker_pids(runner)
+        pipe.write_text("end\n")
+        with open(pipe, "w") as word:  # it has ended, and has found nothing else to do
+            late = await w.note.options(timeout=0.05).enqueue(str(tmp_path / "notes"))
+            while not any(info.following for info in runner.registry.workers()):
+                await asyncio.sleep(0)
+            word.write("sent\n")
+        await first
+
+        job = await asyncio.wait_for(late.wait(), 10)
+        assert (job.reason, job.claim) == ("timeout", 1)
+        assert not (tmp_path / "notes").exists()
+        await gone(pid, within=5)

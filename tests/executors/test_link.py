@@ -8,7 +8,14 @@ import socket
 import pytest
 
 from asyncjobs.running.executors.process.link import CLOSED, RESET, Link
-from asyncjobs.running.executors.process.wire import Stop, from_worker
+from asyncjobs.running.executors.process.wire import (
+    Begun,
+    FromWorker,
+    Recalled,
+    Stop,
+    frame,
+    from_worker,
+)
 
 
 class Ends:
@@ -17,7 +24,8 @@ class Ends:
     def __init__(self) -> None:
         ours, self.other = socket.socketpair()
         self.reason: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self.link = Link(ours, from_worker, lambda said: None, self.reason.set_result)
+        self.said: list[FromWorker] = []
+        self.link = Link(ours, from_worker, self.said.append, self.reason.set_result)
 
 
 async def test_end_that_has_read_everything_is_closed() -> None:
@@ -55,6 +63,15 @@ async def test_end_that_was_told_the_beginning_alone_is_reset() -> None:
     ends.other.close()
 
     assert await ends.reason == RESET
+
+
+async def test_what_was_said_before_garbage_is_heard() -> None:
+    ends = Ends()
+    ends.other.send(frame(Begun()) + frame(Recalled(3)) + b"no frame" + frame(Recalled(4)))
+
+    assert "garbage" in await ends.reason
+    assert ends.said == [Begun(), Recalled(3)]
+    ends.other.close()
 
 
 def _readable(end: socket.socket) -> bool:

@@ -14,7 +14,9 @@ from asyncjobs.running.context import Run
 from asyncjobs.running.executors.process import pool, worker
 from asyncjobs.running.executors.process.wire import GoOn, Message
 
+from . import stillborn_tasks
 from . import worker_tasks as w
+from .stillborn_tasks import STILLBORN
 from .support import gone, is_alive, pids_at, server_pid, worker_pids, workers
 from .worker_tasks import Point
 
@@ -45,6 +47,21 @@ async def test_job_that_comes_back_twice_is_one_crash(tmp_path: Path) -> None:
         with pytest.raises(JobFailed):
             await asyncio.wait_for((await w.die.enqueue("fork")).result(), 10)
         await the_pool_goes_on()
+
+
+async def test_job_that_no_worker_lives_to_read_crashes_and_does_not_wait_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = tmp_path / "told"
+    told.touch()
+    monkeypatch.setenv(STILLBORN, str(told))
+    async with workers(tmp_path, stillborn_tasks.tasks, processes=1) as runner:
+        job = await asyncio.wait_for((await stillborn_tasks.live.enqueue()).wait(), 10)
+        assert (job.reason, job.claim) == ("crash", 1)
+        assert job.error is not None
+        assert job.error.message.endswith("exited with code 9")
+        told.unlink()
+        assert await (await stillborn_tasks.live.enqueue()) in worker_pids(runner)
 
 
 async def test_worker_that_dies_before_it_has_read_its_job_has_not_run_it(tmp_path: Path) -> None:

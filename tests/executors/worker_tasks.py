@@ -11,6 +11,7 @@ import logging
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -18,6 +19,7 @@ import time
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from asyncjobs import (
@@ -34,6 +36,7 @@ from asyncjobs import (
     Tasks,
     current_job,
 )
+from asyncjobs.running.executors.process import child
 
 tasks = Tasks()
 served: list[str] = []
@@ -450,6 +453,42 @@ def wait_and_spend_the_worker(path: str) -> str:
     word: str = wait_for_word.function(path)
     sys.stdout.close()
     return word
+
+
+@tasks.task(executor="process", on_crash="fail")
+def wait_and_send_garbage(path: str) -> str:
+    """Say something wrong in the worker's name; the job itself goes on as if nothing had been."""
+    word: str = wait_for_word.function(path)
+    for number in range(3, 64):
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(number)) as connection:
+            connection.send(b"this is no frame of yours")
+    return word
+
+
+@tasks.task(executor="process")
+def freeze_afterwards(path: str) -> None:
+    """End, and freeze the worker when it has said so, before it begins what has come meanwhile.
+
+    Two words at the pipe ``path``: to end, and that the next job has been sent.
+    """
+
+    def look(frame: FrameType, event: str, argument: object) -> None:
+        if event != "return":
+            return
+        if frame.f_code is child.Inbox.next.__code__:
+            assert argument is None
+            wait_for_word.function(path)
+        elif frame.f_code is child.Worker.send.__code__:
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+    wait_for_word.function(path)
+    sys.setprofile(look)
+
+
+@tasks.task(executor="process", on_crash="fail")
+def note_and_wait(path: str) -> None:
+    note.function(path)
+    threading.Event().wait()
 
 
 @tasks.task(executor="process")

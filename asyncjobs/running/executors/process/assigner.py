@@ -186,6 +186,10 @@ class Assigner:
         worker.begun_at = self._loop.time()
         self._setting.begins(worker.runs[0])
 
+    def comes_next(self, worker: Worker) -> None:
+        """It has only to begin its first job, whose time runs even if the worker is frozen."""
+        self._setting.begins(worker.runs[0])
+
     def hear_later(self, worker: Worker) -> None:
         """It goes on with its next job: let what it says gather, while it has enough to do."""
         if len(worker.runs) < 2 or worker.recalling:
@@ -232,6 +236,8 @@ class Assigner:
         if run.stop_reason is not None:
             self._workshop.stopped(run)
         else:
+            if run.timer is not None:  # its worker was about to begin it
+                run.timer.cancel()
             self._warm.appendleft(_Waiting(run, self._loop.time()))
 
     def lent(self) -> None:

@@ -125,13 +125,18 @@ class Link:
         if not piece:
             self._end(RESET if self._unsent or self._refused else CLOSED)
             return False
+        messages = []
+        garbage = None
         try:
-            messages = [self._decode(body) for body in self._frames.feed(piece)]
+            for body in self._frames.feed(piece):
+                messages.append(self._decode(body))
         except (Garbage, msgspec.MsgspecError) as error:
-            self._end(f"garbage ({str(error)[:100]})")
-            return False
+            garbage = f"garbage ({str(error)[:100]})"
         for message in messages:
             self._heard(message)
+        if garbage is not None:
+            self._end(garbage)
+            return False
         return True
 
     def hear_out(self) -> None:

@@ -68,6 +68,12 @@ class Output:
         storable = text.replace("\x00", "\\x00").encode()[-OUTPUT_MAX:]
         return storable.decode("utf-8", "ignore")
 
+    def count(self, mark: bytes) -> int:
+        """How often the mark was written since the last call of :meth:`take`."""
+        while self._open and self._read():
+            pass
+        return self._kept.count(mark) + self._cut
+
     def close(self) -> None:
         """Close this end: what is written from now on ends its writer, by SIGPIPE."""
         if self._open:

@@ -62,7 +62,7 @@ UNHEARD_SECONDS = 5.0
 its workers with it: on a busy machine it may be a second late."""
 LEAVE_SECONDS = 6.0
 """How long a worker may take to end by itself: the teardown of its resources."""
-BIRTHS_MAX = 5
+UNREAD_MAX = 5
 """How often a job is given to a worker that ends before it has read it."""
 
 log = logging.getLogger("asyncjobs")
@@ -85,7 +85,6 @@ class WorkerPool:
         self._loop = asyncio.get_running_loop()
         self._supply = Supply(self._heard_from_server, self._server_ended, self._supplied)
         self._workers: dict[int, Worker] = {}
-        self._births: dict[Run, int] = {}
         self._errands = Errands(errand)
         self._numbers = 0
         self._sampler: asyncio.TimerHandle | None = None
@@ -283,6 +282,8 @@ class WorkerPool:
         if done.goes_on:
             self._begun(worker)
             self._assigner.hear_later(worker)
+        else:
+            self._assigner.comes_next(worker)
 
     def _begun(self, worker: Worker) -> None:
         """Its first job has begun, of several."""
@@ -344,7 +345,8 @@ class WorkerPool:
 
     def _cut_off(self, worker: Worker, reason: str) -> None:
         """Its connection is at its end, or not to be trusted: so is the worker."""
-        if worker.number not in self._workers or worker.leaving is not None:
+        going = worker.leaving is not None and worker.escalation is not None
+        if worker.number not in self._workers or going:
             return
         self._assigner.forget(worker)
         if reason in (CLOSED, RESET):  # most likely it has ended, and its server is about to say so
@@ -353,6 +355,7 @@ class WorkerPool:
             worker.leaving = why
             worker.escalation = self._loop.call_later(UNEXPLAINED_SECONDS, worker.kill, why)
         else:
+            worker.link.close()
             worker.kill(f"it sent {reason}")
 
     def _heard_from_server(self, server: ForkServer, message: FromServer) -> None:
@@ -372,19 +375,27 @@ class WorkerPool:
         """A worker has ended; the run that it still had has crashed, unless it was stopped."""
         self._workers.pop(worker.number, None)
         self._assigner.forget(worker)
-        run = worker.run
-        output = worker.take_output()
-        worker.close()
         self._changed.set()
-        if run is None:
-            return
-        self._assigner.recalled(worker, len(worker.runs) - 1)
+        begun = worker.begun_runs()
+        self._assigner.recalled(worker, len(worker.runs) - max(begun, 1))
+        while len(worker.runs) > 1:  # they have begun, and nobody heard how they ended
+            self._crashed(worker, how)
+        run = worker.run
+        if run is not None:
+            unread = not (begun or worker.has_begun) and run.stop_reason is None
+            run.unread += unread
+            if not born or (unread and run.unread <= UNREAD_MAX):  # the job is as it was
+                self._forget(worker, run)
+                self._loop.call_later(0.0 if born else 0.5, self.start_again, run, worker.fresh)
+            else:
+                self._crashed(worker, how)
+        worker.close()
+
+    def _crashed(self, worker: Worker, how: str) -> None:
+        """The first of its runs has ended along with it."""
+        run = worker.runs[0]
+        output = worker.take_output()
         self._forget(worker, run)
-        unread = not worker.has_begun and run.stop_reason is None and self._born_again(run)
-        if unread or not born:
-            # It never began: the job is as it was.
-            self._loop.call_later(0.0 if born else 0.5, self.start_again, run, worker.fresh)
-            return
         run.usage = RunUsage(worker.cpu_seconds, worker.peak_rss, output)
         limit = run.task.memory_limit
         if worker.over_limit and limit is not None:
@@ -400,14 +411,9 @@ class WorkerPool:
         else:
             self.start(run, fresh=fresh)
 
-    def _born_again(self, run: Run) -> bool:
-        births = self._births[run] = self._births.get(run, 0) + 1
-        return births <= BIRTHS_MAX
-
     def _forget(self, worker: Worker, run: Run) -> None:
         """A run is no longer the worker's."""
         del self._assigner.of_run[run]
-        self._births.pop(run, None)
         worker.runs.popleft()
         worker.relax()
         self._errands.drop(worker)

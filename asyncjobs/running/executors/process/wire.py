@@ -6,6 +6,7 @@ that garbage (a job that writes to a descriptor that is not its own) is found at
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -246,15 +247,14 @@ class Frames:
     def __init__(self) -> None:
         self._buffer = bytearray()
 
-    def feed(self, piece: bytes) -> list[bytes]:
-        """The messages that are whole by now.
+    def feed(self, piece: bytes) -> Iterator[bytes]:
+        """The messages that are whole by now, one by one. To be heard out.
 
         Raises:
             Garbage: this is no frame; nothing after it can be trusted.
         """
         buffer = self._buffer
         buffer += piece
-        messages = []
         start = 0
         while len(buffer) - start >= HEAD:
             length = int.from_bytes(buffer[start : start + HEAD], "big")
@@ -263,11 +263,10 @@ class Frames:
             end = start + HEAD + length
             if len(buffer) < end:
                 break
-            messages.append(bytes(buffer[start + HEAD : end]))
+            yield bytes(buffer[start + HEAD : end])
             start = end
         if start:
             del buffer[:start]
-        return messages
 
 
 def outcome_of(happened: Happened) -> Outcome:

@@ -128,6 +128,13 @@ class Worker:
         """Whether its first run has begun, as far as that is known once it has gone."""
         return self.spoke or not self.unread if self.begun is None else self.begun
 
+    def begun_runs(self) -> int:
+        """How many of its runs have begun at least, by what it has written, once it has gone.
+
+        What it said may be lost, when somebody has said something else in its place.
+        """
+        return self.output.count(self._mark) if self._mark else 0
+
     def take_output(self) -> str:
         """What its first run has written."""
         return self.output.take(self._mark)
