@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from asyncjobs import Runner, Tasks
+from asyncjobs import JobHandle, Runner, Tasks
 from asyncjobs.testing import ManualClock
 from tests.oracles.census import nothing_left
 
@@ -30,6 +30,13 @@ async def workers(
         runner.include(tasks)
         async with runner:
             yield runner
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Let the event loop go on until that is so."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not condition():
+            await asyncio.sleep(0)
 
 
 async def pids_at(path: Path, count: int = 1) -> list[int]:
@@ -69,3 +76,11 @@ def server_pid(runner: Runner) -> int:
     """The fork server: the parent of every worker."""
     stat = Path(f"/proc/{worker_pids(runner)[0]}/stat").read_text()
     return int(stat.rpartition(")")[2].split()[1])
+
+
+def following(runner: Runner, leader: JobHandle[Any]) -> int:
+    """How many jobs have been sent to this one's worker behind it; -1 when it has no worker."""
+    for info in runner.registry.workers():
+        if info.job_id == leader.id:
+            return info.following
+    return -1

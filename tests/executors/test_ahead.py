@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from asyncjobs import JobHandle, Runner
-from asyncjobs.running.executors.process import assigner
 from asyncjobs.running.executors.process.ahead import (
     DEPTH_MAX,
     HEAR_SECONDS,
@@ -24,7 +23,7 @@ from asyncjobs.running.executors.process.ahead import (
 from asyncjobs.testing import run_until_idle
 
 from . import worker_tasks as w
-from .support import pids_at, server_pid, worker_pids, workers
+from .support import PATIENCE_SECONDS, following, pids_at, server_pid, until, worker_pids, workers
 from .worker_tasks import Point
 
 
@@ -64,15 +63,14 @@ def test_worker_with_much_to_do_is_heard_when_half_of_it_should_be_done() -> Non
     assert ahead.hear_in(1_000) == HEAR_SECONDS
 
 
-async def test_many_short_jobs_run_no_more_at_once_than_there_are_processes(
-    tmp_path: Path,
-) -> None:
+async def test_many_short_jobs_run_no_more_at_once_than_there_are_processes(tmp_path: Path) -> None:
     async with workers(tmp_path, processes=2) as runner:
         handles = await runner.enqueue_many([w.mirror.job(Point(1, n)) for n in range(400)])
         assert [await handle for handle in handles] == [Point(n, 1) for n in range(400)]
         assert len([info for info in runner.registry.workers() if not info.leaving]) == 2
 
 
+@pytest.mark.usefixtures("_quick")
 async def test_job_that_was_claimed_ahead_of_a_long_one_is_given_back_and_not_charged(
     tmp_path: Path,
 ) -> None:
@@ -81,8 +79,9 @@ async def test_job_that_was_claimed_ahead_of_a_long_one_is_given_back_and_not_ch
         long = await w.leave_when_told.enqueue(str(tmp_path / "long"))
         await pids_at(tmp_path / "long")
         behind = await w.who_am_i.enqueue()
-        while (await behind.job()).reason != "no_worker":
-            await asyncio.sleep(0.005)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while (await behind.job()).reason != "no_worker":
+                await asyncio.sleep(0.005)
 
         assert (await behind.job()).state == "queued"
         await long.cancel()
@@ -91,6 +90,7 @@ async def test_job_that_was_claimed_ahead_of_a_long_one_is_given_back_and_not_ch
         assert (seen["attempt"], seen["claim"]) == (1, 2)
 
 
+@pytest.mark.usefixtures("_quick")
 async def test_children_run_although_jobs_are_claimed_ahead(tmp_path: Path) -> None:
     async with workers(tmp_path, processes=1) as runner:
         await become_quick()
@@ -100,17 +100,14 @@ async def test_children_run_although_jobs_are_claimed_ahead(tmp_path: Path) -> N
         await run_until_idle(runner)
 
 
-async def test_job_that_waits_for_a_worker_can_be_cancelled(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(assigner, "STALE_SECONDS", 60.0)
-    async with workers(tmp_path, processes=1):
+@pytest.mark.usefixtures("_patient")
+async def test_job_that_waits_for_a_worker_can_be_cancelled(tmp_path: Path) -> None:
+    async with workers(tmp_path, processes=1) as runner:
         await become_quick()
         long = await w.leave_when_told.enqueue(str(tmp_path / "long"))
         await pids_at(tmp_path / "long")
         behind = await w.who_am_i.enqueue()
-        while (await behind.job()).state != "running":
-            await asyncio.sleep(0.005)
+        await until(lambda: following(runner, long) == 1)
         await behind.cancel()
         assert (await behind.wait()).state == "cancelled"
         await long.cancel()
@@ -121,18 +118,15 @@ async def test_job_that_waits_for_a_worker_can_be_cancelled(
 
 
 async def become_quick() -> None:
-    """Run so many short jobs that several are given to a worker at once."""
-    jobs = [w.mirror.job(Point(1, 1)) for _ in range(100)]
-    for handle in await w.mirror.runner().enqueue_many(jobs):
-        await handle
+    """Have a job run that tells that jobs are short: several are given to a worker at once then."""
+    await (await w.mirror.enqueue(Point(1, 1)))
 
 
 @asynccontextmanager
 async def followed_job(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, **options: Any
+    folder: Path, **options: Any
 ) -> AsyncIterator[tuple[Runner, Path, JobHandle[Any], list[JobHandle[Any]]]]:
     """A job that waits for a word at a pipe, and three that are to follow it in its worker."""
-    monkeypatch.setattr(assigner, "STALE_SECONDS", 60.0)
     pipe = folder / "pipe"
     os.mkfifo(pipe)
     async with workers(folder, processes=1, **options) as runner:
@@ -140,16 +134,16 @@ async def followed_job(
         first, *others = await runner.enqueue_many(
             [w.wait_for_word.job(str(pipe)), *(w.who_am_i.job() for _ in range(3))]
         )
-        while not any(info.following == 3 for info in runner.registry.workers()):
-            await asyncio.sleep(0)
+        await until(lambda: following(runner, first) == 3)
         yield runner, pipe, first, others
 
 
 @pytest.mark.parametrize("whose", ["worker", "server"])
+@pytest.mark.usefixtures("_patient")
 async def test_jobs_that_follow_one_that_dies_run_elsewhere_and_are_not_charged(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whose: str
+    tmp_path: Path, whose: str
 ) -> None:
-    async with followed_job(tmp_path, monkeypatch) as (runner, pipe, first, others):
+    async with followed_job(tmp_path) as (runner, pipe, first, others):
         if whose == "worker":
             pipe.write_text("die\n")
         else:
@@ -160,10 +154,9 @@ async def test_jobs_that_follow_one_that_dies_run_elsewhere_and_are_not_charged(
         assert [(await other.job()).crashes for other in others] == [0, 0, 0]
 
 
-async def test_job_that_follows_another_can_be_cancelled_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with followed_job(tmp_path, monkeypatch) as (_, pipe, first, others):
+@pytest.mark.usefixtures("_patient")
+async def test_job_that_follows_another_can_be_cancelled_alone(tmp_path: Path) -> None:
+    async with followed_job(tmp_path) as (_, pipe, first, others):
         await others[1].cancel()
 
         assert (await others[1].wait()).state == "cancelled"
@@ -173,13 +166,13 @@ async def test_job_that_follows_another_can_be_cancelled_alone(
         assert [(await other)["attempt"] for other in (others[0], others[2])] == [1, 1]
 
 
+@pytest.mark.usefixtures("_patient")
 async def test_time_limit_of_a_job_that_follows_another_runs_from_its_own_begin(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    async with followed_job(tmp_path, monkeypatch) as (runner, pipe, first, _):
+    async with followed_job(tmp_path) as (runner, pipe, first, _):
         limited = await w.who_am_i.options(timeout=0.05).enqueue()
-        while not any(info.following == 4 for info in runner.registry.workers()):
-            await asyncio.sleep(0)
+        await until(lambda: following(runner, first) == 4)
         await asyncio.sleep(0.1)  # longer than it may take
         pipe.write_text("end\n")
 
@@ -187,10 +180,9 @@ async def test_time_limit_of_a_job_that_follows_another_runs_from_its_own_begin(
         assert (await limited)["id"] == limited.id
 
 
-async def test_stop_gives_back_what_follows_and_it_runs_at_the_next_start(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with followed_job(tmp_path, monkeypatch) as (_, _, first, others):
+@pytest.mark.usefixtures("_patient")
+async def test_stop_gives_back_what_follows_and_it_runs_at_the_next_start(tmp_path: Path) -> None:
+    async with followed_job(tmp_path) as (_, _, first, others):
         ids = [handle.id for handle in (first, *others)]
     (tmp_path / "pipe").unlink()
     (tmp_path / "pipe").write_text("end\n")
@@ -200,6 +192,7 @@ async def test_stop_gives_back_what_follows_and_it_runs_at_the_next_start(
     assert [(job.state, job.attempt, job.crashes) for job in jobs] == [("completed", 1, 0)] * 4
 
 
+@pytest.mark.usefixtures("_quick")
 async def test_output_of_jobs_that_follow_each_other_is_each_ones_own(tmp_path: Path) -> None:
     async with workers(tmp_path, processes=1) as runner:
         await become_quick()

@@ -17,7 +17,7 @@ from asyncjobs.running.executors.process import assigner, memory, pool, worker
 from asyncjobs.running.executors.process.wire import Message, Recall
 
 from . import worker_tasks as w
-from .support import gone, worker_pids, workers
+from .support import PATIENCE_SECONDS, following, gone, until, worker_pids, workers
 from .test_ahead import become_quick
 
 
@@ -30,19 +30,9 @@ async def followed(
     os.mkfifo(pipe)
     async with workers(folder, processes=1, **options) as runner:
         await become_quick()
-        leader, *following = await runner.enqueue_many([first.job(str(pipe)), *others])
-        while not any(
-            info.job_id == leader.id and info.following == len(others)
-            for info in runner.registry.workers()
-        ):
-            await asyncio.sleep(0)
-        yield runner, pipe, leader, following
-
-
-@pytest.fixture
-def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is taken back because it waits for long."""
-    monkeypatch.setattr(assigner, "STALE_SECONDS", 60.0)
+        leader, *behind = await runner.enqueue_many([first.job(str(pipe)), *others])
+        await until(lambda: following(runner, leader) == len(others))
+        yield runner, pipe, leader, behind
 
 
 @pytest.mark.usefixtures("_patient")
@@ -90,28 +80,29 @@ async def test_worker_that_hears_of_a_recall_when_it_is_idle_is_idle_once(
         assert [idle.pid for idle in (await heard).idle] == worker_pids(runner)
 
 
+@pytest.mark.usefixtures("_quick")
 async def test_job_behind_a_long_one_is_not_forgotten_when_other_workers_have_nothing_to_do(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    pipes = [tmp_path / name for name in ("one", "two", "long")]
+    pipes = [tmp_path / name for name in ("long", "other")]
     for pipe in pipes:
         os.mkfifo(pipe)
     async with workers(tmp_path, processes=2) as runner:
         await become_quick()
-        one, two, long, behind = await runner.enqueue_many(
-            [*(w.wait_for_word.job(str(pipe)) for pipe in pipes), w.mirror.job(w.Point(1, 2))]
+        long, other, *behind = await runner.enqueue_many(
+            [
+                *(w.wait_for_word.job(str(pipe)) for pipe in pipes),
+                *(w.mirror.job(w.Point(1, 2)) for _ in range(2)),  # one for each of them
+            ]
         )
-        while sum(info.following for info in runner.registry.workers()) != 2:
-            await asyncio.sleep(0)
-        pipes[0].write_text("end\n")
+        await until(lambda: following(runner, long) >= 0 and following(runner, other) >= 0)
         pipes[1].write_text("end\n")
-        await one
-        await two
 
-        async with asyncio.timeout(10):
-            await behind
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            for handle in (other, *behind):
+                await handle
         assert (await long.job()).state == "running"
-        pipes[2].write_text("end\n")
+        pipes[0].write_text("end\n")
         assert await long == "end"
 
 
@@ -143,9 +134,7 @@ async def test_jobs_that_follow_one_that_does_not_stop_are_taken_back_before_it_
         with open(pipe) as said:
             pid = int(said.readline())
         await first.cancel()
-        async with asyncio.timeout(10):
-            while any(info.following for info in runner.registry.workers()):
-                await asyncio.sleep(0)
+        await until(lambda: following(runner, first) == 0)
         assert (await first.job()).state == "running"
         os.kill(pid, signal.SIGKILL)
 
@@ -184,8 +173,7 @@ async def test_time_limit_holds_for_a_job_that_a_frozen_worker_does_not_begin(
         pipe.write_text("end\n")
         with open(pipe, "w") as word:  # it has ended, and has found nothing else to do
             late = await w.note.options(timeout=0.05).enqueue(str(tmp_path / "notes"))
-            while not any(info.following for info in runner.registry.workers()):
-                await asyncio.sleep(0)
+            await until(lambda: following(runner, first) == 1)
             word.write("sent\n")
         await first
 

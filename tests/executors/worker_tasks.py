@@ -37,6 +37,7 @@ from asyncjobs import (
     current_job,
 )
 from asyncjobs.running.executors.process import child
+from asyncjobs.running.executors.process.inbox import Inbox
 
 tasks = Tasks()
 served: list[str] = []
@@ -475,7 +476,7 @@ def freeze_afterwards(path: str) -> None:
     def look(frame: FrameType, event: str, argument: object) -> None:
         if event != "return":
             return
-        if frame.f_code is child.Inbox.next.__code__:
+        if frame.f_code is Inbox.next.__code__:
             assert argument is None
             wait_for_word.function(path)
         elif frame.f_code is child.Worker.send.__code__:
