@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from asyncjobs import Runner, Task
 
@@ -22,6 +22,8 @@ TITLE = "process and isolated executors, durability='full'"
 JOB_SECONDS = 0.005
 MEGABYTE = 1024 * 1024
 MAX_RSS = 100 * MEGABYTE
+LIFE_JOBS = 80
+"""How many jobs that leak a megabyte make a worker that large."""
 POOL_MODULES = "asyncjobs.running.executors.process"
 COMPARED_RUNS = 7
 
@@ -169,10 +171,11 @@ async def long_life(folder: Path, jobs: int) -> tuple[float, float, int]:
     return rates[0], rates[-1], sizes[-1] - sizes[0]
 
 
-async def leaking(folder: Path, jobs: int, rounds: int, *, leak: bool) -> tuple[float, int]:
+async def leaking(
+    folder: Path, jobs: int, rounds: int, *, task: Task[[int], int], max_rss: int | None
+) -> tuple[float, int]:
     """Jobs a second, and the most memory that a worker had after a job or at a sample."""
-    runner = a_runner(folder, max_rss=MAX_RSS if leak else None)
-    task = burning.burn_and_leak if leak else burning.burn_warm
+    runner = a_runner(folder, max_rss=max_rss)
     largest = 0
     async with runner:
         await (await burning.burn_warm.enqueue(1))
@@ -184,6 +187,40 @@ async def leaking(folder: Path, jobs: int, rounds: int, *, leak: bool) -> tuple[
                 if info.leaving is None:
                     largest = max(largest, info.rss)
         return jobs / (time.perf_counter() - began), largest
+
+
+async def leaking_by_hand(folder: Path, jobs: int, rounds: int, *, task: Task[[int], int]) -> float:
+    """Jobs a second of two bare processes at a time, each replaced after ``LIFE_JOBS``."""
+    began = time.perf_counter()
+    pids = []
+    for _ in range(2):
+        pid = os.fork()
+        if pid == 0:
+            live_in_turn(jobs // 2, partial(task.function, rounds))
+        pids.append(pid)
+    for pid in pids:
+        await asyncio.to_thread(os.waitpid, pid, 0)
+    return jobs / (time.perf_counter() - began)
+
+
+def live_in_turn(jobs: int, work: Callable[[], object]) -> NoReturn:
+    """One process after the other: the next begins while the memory of the former is freed."""
+    pids = []
+    for first in range(0, jobs, LIFE_JOBS):
+        hearing, saying = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            for _ in range(first, min(first + LIFE_JOBS, jobs)):
+                work()
+            os.write(saying, b"x")
+            os._exit(0)
+        pids.append(pid)
+        os.read(hearing, 1)
+        os.close(hearing)
+        os.close(saying)
+    for pid in pids:
+        os.waitpid(pid, 0)
+    os._exit(0)
 
 
 async def recycles(folder: Path, jobs: int) -> int:
@@ -228,12 +265,21 @@ def life_rows(options: Options) -> list[Row]:
     runs = options.pick(smoke=1, quick=3, normal=5)
     rounds = burning.rounds_for(JOB_SECONDS)
     (lives,) = interleave(options, partial(long_life, jobs=long), runs=runs)
-    leaky, tight = interleave(
+    leak, tight = burning.burn_and_leak, burning.burn_warm
+    held, free, none = interleave(
         options,
-        partial(leaking, jobs=leaks, rounds=rounds, leak=True),
-        partial(leaking, jobs=leaks, rounds=rounds, leak=False),
+        *(
+            partial(leaking, jobs=leaks, rounds=rounds, task=task, max_rss=max_rss)
+            for task, max_rss in ((leak, MAX_RSS), (leak, None), (tight, None))
+        ),
         runs=runs,
     )
+    bare_leak, bare_none = interleave(
+        options,
+        *(partial(leaking_by_hand, jobs=leaks, rounds=rounds, task=task) for task in (leak, tight)),
+        runs=runs,
+    )
+    rate = median(rate for rate, _ in held)
     ((left,),) = interleave(options, partial(recycles, jobs=many), runs=1)
     return [
         Row(what=f"one worker: the last tenth of {long:,} jobs against the first",
@@ -243,10 +289,13 @@ def life_rows(options: Options) -> list[Row]:
             value=max(grown for _, _, grown in lives) / MEGABYTE,
             bar=Bar(1, of="value", least=False)),
         Row(what="a leak of 1 MB a job with max_rss=100 MB, against none",
-            value=median(rate for rate, _ in leaky), unit="jobs/s",
-            floor=median(rate for rate, _ in tight), bar=Bar(0.9)),
+            value=rate, unit="jobs/s", floor=median(rate for rate, _ in none), bar=Bar(0.9)),
+        Row(what="the same, against that leak without max_rss",
+            value=rate, unit="jobs/s", floor=median(rate for rate, _ in free), bar=Bar(0.9)),
+        Row(what="beside it: two bare processes that leak and are replaced, against no leak",
+            value=median(bare_leak), unit="jobs/s", floor=median(bare_none)),
         Row(what="the largest worker kept meanwhile", unit="MB",
-            value=max(largest for _, largest in leaky) / MEGABYTE,
+            value=max(largest for _, largest in held) / MEGABYTE,
             bar=Bar(MAX_RSS / MEGABYTE, of="value", least=False)),
         Row(what=f"left behind by {many:,} isolated jobs", value=left, unit="things",
             bar=Bar(0, of="value", least=False)),
