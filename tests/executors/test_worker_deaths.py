@@ -17,7 +17,7 @@ from asyncjobs.running.executors.process.wire import GoOn, Message
 from . import stillborn_tasks
 from . import worker_tasks as w
 from .stillborn_tasks import STILLBORN
-from .support import gone, is_alive, pids_at, server_pid, worker_pids, workers
+from .support import following, gone, is_alive, pids_at, server_pid, until, worker_pids, workers
 from .worker_tasks import Point
 
 
@@ -62,6 +62,22 @@ async def test_job_that_no_worker_lives_to_read_crashes_and_does_not_wait_for_ev
         assert job.error.message.endswith("exited with code 9")
         told.unlink()
         assert await (await stillborn_tasks.live.enqueue()) in worker_pids(runner)
+
+
+async def test_worker_that_is_to_be_replaced_is_killed_when_it_hangs_up_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "UNEXPLAINED_SECONDS", 0.05)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    async with workers(tmp_path, processes=1) as runner:
+        handle = await w.wait_and_hang_up.enqueue(str(pipe))
+        await until(lambda: following(runner, handle) == 0)
+        await runner.reload_workers()
+        pipe.write_text("now\n")
+
+        assert (await asyncio.wait_for(handle.wait(), 10)).reason == "crash"
+        await the_pool_goes_on()
 
 
 async def test_worker_that_dies_before_it_has_read_its_job_has_not_run_it(tmp_path: Path) -> None:

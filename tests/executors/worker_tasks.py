@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
@@ -456,14 +457,29 @@ def wait_and_spend_the_worker(path: str) -> str:
     return word
 
 
+def _connections() -> Iterator[socket.socket]:
+    """Of the worker, to whoever."""
+    for number in range(3, 64):
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(number)) as connection:
+            yield connection
+
+
 @tasks.task(executor="process", on_crash="fail")
 def wait_and_send_garbage(path: str) -> str:
     """Say something wrong in the worker's name; the job itself goes on as if nothing had been."""
     word: str = wait_for_word.function(path)
-    for number in range(3, 64):
-        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(number)) as connection:
-            connection.send(b"this is no frame of yours")
+    for connection in _connections():
+        connection.send(b"this is no frame of yours")
     return word
+
+
+@tasks.task(executor="process", on_crash="fail")
+def wait_and_hang_up(path: str) -> None:
+    """No thread of the worker hears of it."""
+    wait_for_word.function(path)
+    for connection in _connections():
+        connection.shutdown(socket.SHUT_RDWR)
+    ctypes.PyDLL(None).sleep(3600)
 
 
 @tasks.task(executor="process")
