@@ -29,13 +29,14 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 demo: $(VENV)/installed
 	$(BIN)/python -m asyncjobs demo
 
+# Tests have their files in memory where there is room; what holds a time has them on the disk.
 test: $(VENV)/installed-dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/pytest -n 2 --dist worksteal -m "not proof and not timed"
-	$(BIN)/pytest -m "timed and not proof"
+	PYTEST_DEBUG_TEMPROOT="$${TMPDIR:-/tmp}" $(BIN)/pytest -m "timed and not proof"
 
 bench: $(VENV)/installed
 	$(BIN)/python -m benchmarks

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -14,8 +15,10 @@ FAST = [name for name in NAMES if name not in CHILDREN]
 WITH_CHILDREN = [name for name in NAMES if name not in FAST]
 
 
-def test_every_benchmark_inside_this_process_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--smoke", "--json", *FAST]) == 0
+def test_every_benchmark_inside_this_process_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--smoke", "--json", "--dir", str(tmp_path), *FAST]) == 0
 
     found = msgspec.json.decode(capsys.readouterr().out)
     assert [report["name"] for report in found["reports"]] == FAST
@@ -23,8 +26,10 @@ def test_every_benchmark_inside_this_process_runs(capsys: pytest.CaptureFixture[
 
 
 @pytest.mark.parametrize("name", WITH_CHILDREN)
-def test_a_benchmark_with_children_runs(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--smoke", name]) == 0
+def test_a_benchmark_with_children_runs(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--smoke", "--dir", str(tmp_path), name]) == 0
 
     assert f"{name}: " in capsys.readouterr().out
 
