@@ -13,6 +13,7 @@ ROOM_BYTES = 2 * 1024**3
 
 # Two thirds of what a test of a runner takes on a disk is waiting for it to be flushed. The calls
 # are the same on a file system in memory, and so is what another process finds after a kill.
+# PYTEST_DEBUG_TEMPROOT=/tmp has them on the disk all the same.
 if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ROOM_BYTES:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 

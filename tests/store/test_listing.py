@@ -84,11 +84,11 @@ async def filled(desk: Desk) -> Desk:
     return desk
 
 
-async def everything(store: Store) -> list[Job]:
-    """All jobs, newest first by acceptance, read one by one."""
-    page = await store.list(Filter(), limit=1_000, cursor=None)
-    jobs = [await store.get(job.id) for job in page.jobs]
-    return [job for job in jobs if job is not None]
+@pytest_asyncio.fixture
+async def jobs(filled: Desk) -> list[Job]:
+    """All of them, newest first by acceptance, read one by one."""
+    page = await filled.store.list(Filter(), limit=1_000, cursor=None)
+    return [await filled.get(job.id) for job in page.jobs]
 
 
 def as_filter(what: dict[str, Any], start: datetime) -> Filter:
@@ -192,25 +192,22 @@ async def test_every_state_is_among_the_jobs_that_are_listed(filled: Desk) -> No
     assert await filled.listed(states=("scheduled",)) != []
 
 
-async def test_no_filter_lists_everything_newest_first(filled: Desk) -> None:
-    jobs = await everything(filled.store)
+async def test_no_filter_lists_everything_newest_first(jobs: list[Job]) -> None:
     assert len(jobs) == JOBS
     assert [job.seq for job in jobs] == sorted((job.seq for job in jobs), reverse=True)
 
 
 @pytest.mark.parametrize("name", CHOICES)
-async def test_each_filter_alone(filled: Desk, name: str) -> None:
+async def test_each_filter_alone(filled: Desk, jobs: list[Job], name: str) -> None:
     start = filled.clock.datetime() - timedelta(seconds=JOBS)
-    jobs = await everything(filled.store)
     for value in CHOICES[name]:
         what = as_filter({name: value}, start)
         assert await all_pages(filled.store, what, 1_000) == expected(jobs, {name: value}, start)
         assert await all_pages(filled.store, what, 7) == expected(jobs, {name: value}, start)
 
 
-async def test_every_pair_of_filters(filled: Desk) -> None:
+async def test_every_pair_of_filters(filled: Desk, jobs: list[Job]) -> None:
     start = filled.clock.datetime() - timedelta(seconds=JOBS)
-    jobs = await everything(filled.store)
     for one, other in itertools.combinations(CHOICES, 2):
         for values in itertools.product(CHOICES[one], CHOICES[other]):
             given_ = dict(zip((one, other), values, strict=True))
@@ -225,21 +222,24 @@ async def test_every_pair_of_filters(filled: Desk) -> None:
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(data=st.data())
-async def test_pages_put_together_are_the_whole_listing(filled: Desk, data: Any) -> None:
+async def test_pages_put_together_are_the_whole_listing(
+    filled: Desk, jobs: list[Job], data: Any
+) -> None:
     start = filled.clock.datetime() - timedelta(seconds=JOBS)
     names = data.draw(st.sets(st.sampled_from(sorted(CHOICES)), max_size=3))
     given_ = {name: data.draw(st.sampled_from(CHOICES[name])) for name in sorted(names)}
     what = as_filter(given_, start)
     whole = await all_pages(filled.store, what, 1_000)
     assert await all_pages(filled.store, what, data.draw(st.integers(1, 30))) == whole
-    assert whole == expected(await everything(filled.store), given_, start)
+    assert whole == expected(jobs, given_, start)
     assert await filled.store.count_rows(what, most=1_000, scan=True) == len(whole)
 
 
 @pytest.mark.parametrize("order", ["newest", "oldest", "created", "run_at", "finished_at"])
-async def test_every_order_holds_over_pages_on_every_walk(filled: Desk, order: Order) -> None:
+async def test_every_order_holds_over_pages_on_every_walk(
+    filled: Desk, jobs: list[Job], order: Order
+) -> None:
     start = filled.clock.datetime() - timedelta(seconds=JOBS)
-    jobs = await everything(filled.store)
     states = {"run_at": ("blocked", "queued"), "finished_at": ("completed", "failed")}.get(order)
     wanted: dict[str, Any] = {} if states is None else {"states": states}
     for name in ("task", "queue", "tags_all", "tags_any", "trigger", "created_after", "error"):
@@ -252,11 +252,10 @@ async def test_every_order_holds_over_pages_on_every_walk(filled: Desk, order: O
 
 
 async def test_every_walk_that_may_be_chosen_finds_the_same(
-    filled: Desk, monkeypatch: pytest.MonkeyPatch
+    filled: Desk, jobs: list[Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With few rows the smallest index is sorted; with many the one in order is walked."""
     start = filled.clock.datetime() - timedelta(seconds=JOBS)
-    jobs = await everything(filled.store)
     monkeypatch.setattr("asyncjobs.store.walks.SMALL_ROWS", -1)
     for names in itertools.combinations(["states", "task", "queue", "created_after"], 2):
         for values in itertools.product(*[CHOICES[name] for name in names]):
