@@ -336,7 +336,9 @@ class StoreMachine(RuleBasedStateMachine):
         self.gone.append(job.id)
 
 
-STEPS_PER_EXAMPLE = 100
+STEPS_PER_EXAMPLE = 200
+EXAMPLES = 25
+"""At a time; with more, many steps would be done beyond what is asked for."""
 # Against mutants it is enough that it fails.
 PHASES = (Phase.generate, *(() if "ASYNCJOBS_NO_SHRINK" in os.environ else (Phase.shrink,)))
 
@@ -351,7 +353,7 @@ def test_the_store_does_what_the_model_says(steps: int) -> None:
             run_state_machine_as_test(
                 StoreMachine,
                 settings=settings(
-                    max_examples=100,
+                    max_examples=EXAMPLES,
                     stateful_step_count=STEPS_PER_EXAMPLE,
                     deadline=None,
                     database=None,

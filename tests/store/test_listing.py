@@ -206,6 +206,8 @@ async def test_each_filter_alone(filled: Desk, jobs: list[Job], name: str) -> No
         assert await all_pages(filled.store, what, 7) == expected(jobs, {name: value}, start)
 
 
+# Both engines are asked with one statement: alone and by threes on both, in pairs on one.
+@pytest.mark.parametrize("store", ["memory"], indirect=True)
 async def test_every_pair_of_filters(filled: Desk, jobs: list[Job]) -> None:
     start = filled.clock.datetime() - timedelta(seconds=JOBS)
     for one, other in itertools.combinations(CHOICES, 2):
