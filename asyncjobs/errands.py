@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from .errors import InvalidOption
-from .handle import JobHandle
+from .handle import JobHandle, has_value
 from .records import NewJob
 from .rules.files import MARK, File
 from .running.context import Run
-from .states import State
 
 if TYPE_CHECKING:
     from .runner import Runner
@@ -39,7 +38,7 @@ async def run_errand(runner: Runner, run: Run, what: str, subject: Any) -> Any:
     match what:
         case "result":
             outcome = await handle.outcome(detail)
-            if outcome.state is not State.COMPLETED:
+            if not has_value(outcome):
                 raise handle.error(outcome)
             return (outcome.task, outcome.result, _file_of(runner, outcome.result or ""))
         case "wait":

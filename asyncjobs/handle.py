@@ -192,9 +192,8 @@ class JobHandle(Generic[R]):
         return outcome
 
     def _value(self, outcome: Outcome) -> R:
-        if outcome.state is State.COMPLETED:
-            if outcome.result is None and outcome.reason == NOT_KEPT:
-                raise self.error(outcome)
+        # Here as well as in has_value(): a call less a job.
+        if outcome.state is State.COMPLETED and (outcome.result or outcome.reason != NOT_KEPT):
             value: Any = None if outcome.result is None else self._decode(outcome)
             return cast("R", value)
         raise error_of(self.id, outcome) from self._box.cause
@@ -225,6 +224,12 @@ class JobHandle(Generic[R]):
 
     def __repr__(self) -> str:
         return f"<JobHandle {self.id}>"
+
+
+def has_value(outcome: Outcome) -> bool:
+    """Whether the job completed, and its value is known here."""
+    completed = outcome.state is State.COMPLETED
+    return completed and (outcome.result is not None or outcome.reason != NOT_KEPT)
 
 
 def key_conflict(job: NewJob[Any], accepted: Accepted) -> KeyConflict | DuplicateJob:

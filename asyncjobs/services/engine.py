@@ -41,7 +41,7 @@ from .expirer import Expirer
 from .feed import Feed
 from .instance import Instance, Neighbours, make_folder, new_instance_id
 from .joiner import Joiner
-from .pruner import PRUNE_SECONDS, RETAIN_SECONDS, Pruner
+from .pruner import RETAIN_SECONDS, Pruner
 from .rescuer import Rescuer
 from .resolver import Resolver
 from .scheduler import Scheduler
@@ -255,7 +255,7 @@ class Engine:
                 await self.scheduler.start(self.dispatcher.instance, self._others())
                 self.dispatcher.draining = False
                 self.dispatcher.wake()
-                group.start_soon(repeat, self.pruner.prune, PRUNE_SECONDS)
+                group.start_soon(repeat, self.pruner.prune_old, self.pruner.seconds)
                 group.start_soon(repeat, self.pruner.prune_retained, RETAIN_SECONDS)
                 group.start_soon(self.sweeper.run)
             self._steps = StepWatch(self.settings.clock)

@@ -50,6 +50,9 @@ class Pruner:
         self._keep = {state: to_microseconds(seconds) for state, seconds in keep_seconds.items()}
         # After its jobs, so that a job's events never vanish before the job.
         self._keep_journal = max(to_microseconds(keep_journal_seconds), *self._keep.values())
+        self.seconds = max(RETAIN_SECONDS, min(PRUNE_SECONDS, keep_journal_seconds))
+        """How often to look for what is past its time: names of jobs that go by the thousand take
+        more room than the few that are kept."""
         self._clock = clock
         self._store = store
         self._commit = commit
@@ -66,7 +69,12 @@ class Pruner:
         self._look_again_at = 0
 
     async def prune(self) -> None:
-        """Delete everything that is past its time now."""
+        """Delete everything that is past its time now, or too much."""
+        await self.prune_old()
+        await self.prune_retained()
+
+    async def prune_old(self) -> None:
+        """Delete everything that is past its time, but for jobs of which rules speak."""
         await self._note_rules()  # before anything goes that they keep
         now = self._clock.now()
         for state, keep in self._keep.items():
@@ -79,7 +87,6 @@ class Pruner:
         )
         await self._work_off(operation)
         await self._hear_rules()
-        await self.prune_retained()
 
     async def prune_retained(self) -> None:
         """Apply the rules of tasks; nothing to do where no task has one."""

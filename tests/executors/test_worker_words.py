@@ -197,6 +197,11 @@ async def test_value_that_is_not_to_be_kept_reaches_who_holds_a_handle(tmp_path:
             await runner.handle(job_id)
 
 
+async def test_worker_that_comes_too_late_is_told_that_nothing_was_kept(tmp_path: Path) -> None:
+    async with workers(tmp_path):
+        assert await (await w.come_too_late_for_a_value.enqueue()) == "nothing was kept"
+
+
 async def test_file_of_a_worker_that_is_not_to_be_kept_stays_where_it_is(tmp_path: Path) -> None:
     async with workers(tmp_path):
         handle = await w.make_file.options(keep_result=False).enqueue(str(tmp_path), "content")

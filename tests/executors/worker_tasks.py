@@ -30,6 +30,7 @@ from asyncjobs import (
     InvalidOption,
     JobFailed,
     JobStopped,
+    ResultNotKept,
     Retry,
     RetryLater,
     RunnerNotStarted,
@@ -571,6 +572,15 @@ def log_much(lines: int) -> None:
         raise ValueError("inside")
     except ValueError:
         current_job().logger.exception("above both")
+
+
+@tasks.task(executor="process")
+async def come_too_late_for_a_value() -> str:
+    handle = await mirror.options(keep_result=False).enqueue(Point(1, 2))
+    await handle.wait()
+    with contextlib.suppress(ResultNotKept):
+        return f"got {await handle}"
+    return "nothing was kept"
 
 
 @tasks.task(executor="process")
