@@ -298,6 +298,7 @@ class WorkerPool:
         if worker.recalling:
             self._assigner.recalled(worker, jobs)
             if jobs and not worker.runs:  # else it was freed before it had heard of the recall
+                worker.relax()  # who was to stop has not begun, and the next is another
                 self._free(worker, None)
 
     def _free(self, worker: Worker, why: str | None) -> None:
