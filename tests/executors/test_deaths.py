@@ -138,12 +138,16 @@ class Stage:
         """The idle worker that gets the next job."""
         pid = await self.goes_on(executor)
         await self.settle()
-        while executor == "alone" and not (idle := self._idle_alone()):  # it is made a bit later
-            await asyncio.sleep(0.001)
         if executor == "alone":
-            await self.settle()
-            (pid,) = idle
+            await self._spare()
+            (pid,) = self._idle_alone()
         return pid
+
+    async def _spare(self) -> None:
+        """Wait for the worker of the next isolated job: it is made a bit after the one before."""
+        while not self._idle_alone():
+            await asyncio.sleep(0.001)
+        await self.settle()
 
     def _idle_alone(self) -> list[int]:
         return [
@@ -187,6 +191,8 @@ class Stage:
     async def _strike_young(self, executor: str, phase: str, how: str) -> None:
         self._runner.engine().workers.pool.look()  # those that are idle go: the next one is new
         await self.settle()
+        if (executor, phase) == ("alone", "before ready"):
+            await self._spare()  # else the worker that is struck might have the job already
         (self._folder / phase).write_text(how)
         if (executor, phase) == ("alone", "before ready"):
             await self.goes_on(executor)  # it has a successor, which is struck before it has a job
