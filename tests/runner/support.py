@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-PATIENCE_SECONDS = 10.0
+PATIENCE_SECONDS = 30.0
 """How long a test waits for what must happen before it calls that a hang."""
 
 

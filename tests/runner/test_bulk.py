@@ -27,7 +27,7 @@ from asyncjobs import (
 from asyncjobs.services import by_hand
 from asyncjobs.testing import ManualClock, run_until_idle
 
-from .support import until
+from .support import PATIENCE_SECONDS, until
 
 tasks = Tasks()
 broken = True
@@ -417,8 +417,9 @@ async def test_what_changes_nothing_or_names_nobody_is_not_in_the_audit(runner: 
 
 
 async def run_until_idle_but_held(runner: Runner) -> None:
-    while await runner.registry.count(state=["queued", "failed"]) != 1:
-        await asyncio.sleep(0)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while await runner.registry.count(state=["queued", "failed"]) != 1:
+            await asyncio.sleep(0)
 
 
 async def test_change_whose_caller_is_cancelled_is_acted_upon_all_the_same(

@@ -19,7 +19,7 @@ import pytest_asyncio
 from asyncjobs import Runner
 from asyncjobs.testing import ManualClock, run_until_idle
 
-from .support import run_script
+from .support import run_script, until
 
 
 def script(folder: Path, text: str) -> Path:
@@ -351,8 +351,7 @@ def test_run_gives_the_signal_handlers_back(tmp_path: Path) -> None:
 
     async def main() -> None:
         running = asyncio.create_task(Runner(tmp_path / "jobs.db").run())
-        while signal.getsignal(signal.SIGTERM) == before:
-            await asyncio.sleep(0.001)
+        await until(lambda: signal.getsignal(signal.SIGTERM) != before)
         os.kill(os.getpid(), signal.SIGTERM)
         await running
 

@@ -26,7 +26,7 @@ from asyncjobs.running.context import Run, current_run
 from asyncjobs.store.group_commit import GroupCommit
 from asyncjobs.testing import ManualClock, run_until_idle
 
-from .support import until
+from .support import PATIENCE_SECONDS, until
 
 
 def said(progress: Progress | None) -> tuple[Any, Any, str | None] | None:
@@ -78,8 +78,9 @@ async def test_value_is_seen_while_the_job_runs(runner: Runner) -> None:
         await gate.wait()
 
     handle = await wait.enqueue()
-    while said(await handle.progress()) != (1, 2, None):
-        await asyncio.sleep(0)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while said(await handle.progress()) != (1, 2, None):
+            await asyncio.sleep(0)
     gate.set()
     await handle
     assert said(await handle.progress()) == (1, 2, None)

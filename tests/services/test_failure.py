@@ -19,7 +19,7 @@ from asyncjobs import (
     StoreUnavailable,
 )
 from asyncjobs.testing import ManualClock, run_until_idle
-from tests.runner.support import census, nothing_left, until
+from tests.runner.support import PATIENCE_SECONDS, census, nothing_left, until
 
 
 class Broken(Exception):
@@ -330,8 +330,9 @@ async def test_running_jobs_are_stopped_when_the_runner_dies_during_its_stop(
                 cleaned.set()
 
         await job.enqueue()
-        while runner.tally.started == 0:
-            await asyncio.sleep(0)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while runner.tally.started == 0:
+                await asyncio.sleep(0)
         breakable.broken = True
         runner.engine().dispatcher.wake()
         for _ in range(turns):

@@ -15,7 +15,7 @@ from asyncjobs.testing import ManualClock
 
 from .kit import Desk
 
-HANG_SECONDS = 30
+HANG_SECONDS = 60
 
 
 def pytest_configure(config: pytest.Config) -> None:

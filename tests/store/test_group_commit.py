@@ -183,6 +183,7 @@ async def test_enqueue_behind_a_long_lock_raises_and_the_next_one_succeeds(
     assert await commit.enqueue(new_job(clock)) is None
 
 
+@pytest.mark.timed
 async def test_all_who_wait_behind_a_lock_hear_of_it_at_the_same_time(
     commit: GroupCommit[Any],
     watched: WatchedStore,
