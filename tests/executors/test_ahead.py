@@ -171,9 +171,9 @@ async def test_time_limit_of_a_job_that_follows_another_runs_from_its_own_begin(
     tmp_path: Path,
 ) -> None:
     async with followed_job(tmp_path) as (runner, pipe, first, _):
-        limited = await w.who_am_i.options(timeout=0.05).enqueue()
+        limited = await w.who_am_i.options(timeout=0.25).enqueue()
         await until(lambda: following(runner, first) == 4)
-        await asyncio.sleep(0.1)  # longer than it may take
+        await asyncio.sleep(0.3)  # longer than it may take
         pipe.write_text("end\n")
 
         assert await first == "end"

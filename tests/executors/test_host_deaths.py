@@ -14,7 +14,7 @@ from asyncjobs import Runner
 from asyncjobs.locks import FileLock
 
 from .hosts import start_host
-from .support import gone, is_alive, pids_at
+from .support import gone, is_alive, pids_at, until
 
 pytestmark = pytest.mark.timed
 
@@ -125,11 +125,10 @@ async def test_workers_of_a_host_that_was_asleep_along_with_them_live_on(tmp_pat
             await asyncio.sleep(0.01)
         os.kill(server, signal.SIGCONT)  # which looks before its host can have done anything
         looks = _looks(server)
-        while _looks(server) == looks:
-            await asyncio.sleep(0.001)
+        await until(lambda: _looks(server) != looks, lambda: f"{looks} looks, and no more")
         host.send_signal(signal.SIGCONT)
-        while path.stat().st_mtime < stopped + 4 * lease:
-            await asyncio.sleep(0.01)
+        touched = stopped + 4 * lease
+        await until(lambda: path.stat().st_mtime >= touched, lambda: path.stat().st_mtime)
         assert is_alive(worker)
     finally:
         host.kill()

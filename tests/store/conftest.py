@@ -68,3 +68,9 @@ async def file_store(tmp_path: Path, clock: ManualClock) -> AsyncIterator[SQLite
         yield store
     finally:
         await store.close()
+
+
+@pytest.fixture
+def file_desk(file_store: SQLiteStore, clock: ManualClock) -> Desk:
+    """The store in a file with short words."""
+    return Desk(file_store, clock)

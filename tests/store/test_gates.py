@@ -14,7 +14,7 @@ from asyncjobs.store.queueing import SetQueue
 from asyncjobs.store.sqlite.store import SQLiteStore
 
 from .kit import PLENTY, SECOND, TASKS, Desk
-from .test_plans import Plans, file_desk, whole_walks  # noqa: F401 - a fixture
+from .test_plans import Plans, whole_walks
 
 
 async def set_queue(desk: Desk, queue: str, **settings: Any) -> None:
@@ -178,7 +178,7 @@ async def test_jobs_that_would_start_at_once_are_held_as_well(
 
 async def test_without_settings_jobs_start_at_once_in_as_many_statements_as_before(
     file_store: SQLiteStore,
-    file_desk: Desk,  # noqa: F811 - the fixture
+    file_desk: Desk,
 ) -> None:
     async def statements() -> list[str]:
         async with Plans(file_store) as plans:
@@ -196,7 +196,7 @@ async def test_without_settings_jobs_start_at_once_in_as_many_statements_as_befo
 
 async def test_claim_among_settings_walks_no_table(
     file_store: SQLiteStore,
-    file_desk: Desk,  # noqa: F811 - the fixture
+    file_desk: Desk,
 ) -> None:
     await add(file_desk, 30, queue="a")
     await set_queue(file_desk, "a", running=20, rate=Rate(10, burst=10))
@@ -208,7 +208,7 @@ async def test_claim_among_settings_walks_no_table(
 
 
 async def test_full_queue_of_twenty_thousand_jobs_does_not_hold_up_another(
-    file_desk: Desk,  # noqa: F811 - the fixture
+    file_desk: Desk,
 ) -> None:
     for _ in range(2):
         await add(file_desk, 10_000, queue="a", priority=5)

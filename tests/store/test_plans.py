@@ -23,7 +23,6 @@ from asyncjobs.store.base import (
 from asyncjobs.store.overview import AuditNote
 from asyncjobs.store.queueing import SetQueue
 from asyncjobs.store.sqlite.store import SQLiteStore
-from asyncjobs.testing import ManualClock
 
 from .kit import ERROR, PLENTY, SECOND, TASKS, Desk
 
@@ -64,11 +63,6 @@ class Plans:
 
 def whole_walks(lines: list[str]) -> list[str]:
     return [line for line in lines if WHOLE_TABLE.match(line)]
-
-
-@pytest.fixture
-def file_desk(file_store: SQLiteStore, clock: ManualClock) -> Desk:
-    return Desk(file_store, clock)
 
 
 async def test_claim_walks_the_claimable_index(file_store: SQLiteStore, file_desk: Desk) -> None:
