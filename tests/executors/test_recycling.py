@@ -205,7 +205,7 @@ async def test_server_that_does_not_answer_is_replaced_and_the_stopped_job_ends(
 
         with pytest.raises(JobCancelled):
             await asyncio.wait_for(handle.result(), 5)
-        await gone(pid, server, within=2)
+        await gone(pid, server, within=10)
         assert await (await w.mirror.enqueue(Point(1, 2))) == Point(2, 1)
         assert runner.healthy
 

@@ -58,7 +58,7 @@ async def test_stop_is_quick_when_nothing_runs(tmp_path: Path) -> None:
     runner = Runner(tmp_path / "jobs.db", grace=30)
     await runner.start()
 
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(10):
         await runner.stop()
 
 
@@ -214,6 +214,7 @@ async def test_everything_is_gone_after_a_busy_stop(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.timed
 async def test_job_that_swallows_cancellation_is_named_and_cannot_hang_the_stop(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -241,6 +242,7 @@ async def test_job_that_swallows_cancellation_is_named_and_cannot_hang_the_stop(
     assert any("'deaf'" in message and "did not stop" in message for message in named)
 
 
+@pytest.mark.timed
 async def test_blocking_thread_cannot_hang_the_stop_and_is_not_started_twice(
     tmp_path: Path,
 ) -> None:
@@ -285,7 +287,7 @@ async def test_thread_whose_outcome_was_decided_does_not_hold_up_the_stop(tmp_pa
     took = time.monotonic() - begun
     release.set()
 
-    assert took < 2
+    assert took < 4, "it has waited for the thread"
     assert list((tmp_path / "jobs.db-runners").iterdir()) == []
 
 

@@ -96,7 +96,7 @@ async def test_idle_waits_for_threads(runner: Runner) -> None:
 
 async def test_idle_returns_at_once_when_there_is_nothing_to_do(runner: Runner) -> None:
     await run_until_idle(runner)
-    async with asyncio.timeout(0.5):
+    async with asyncio.timeout(5):
         await run_until_idle(runner)
 
 

@@ -76,6 +76,7 @@ async def test_each_time_is_one_job_however_many_processes_tick(
     assert seen == [start + timedelta(minutes=n) for n in range(1, 21)]
 
 
+@pytest.mark.timed
 async def test_process_hears_of_a_schedule_that_another_one_makes(tmp_path: Path) -> None:
     seen: list[datetime | None] = []
     first, second = Runner(tmp_path / "jobs.db"), Runner(tmp_path / "jobs.db")
