@@ -14,14 +14,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, tzinfo
-from typing import TYPE_CHECKING
 
 from ..errors import InvalidOption
 from .limits import check_text
-
-# Imported by the functions that need them: they would double what importing the package costs.
-if TYPE_CHECKING:
-    from zoneinfo import ZoneInfo
+from .zones import change_between, first_change, offset_at
 
 ALIASES = {
     "@hourly": "0 * * * *",
@@ -34,7 +30,6 @@ ALIASES = {
 }
 _SOME_DAY = datetime(2000, 1, 1)
 _SECOND = timedelta(seconds=1)
-_DAY = timedelta(days=1)
 
 
 def check_expression(expression: object, *, seconds: bool) -> str:
@@ -93,34 +88,6 @@ def spelled_out(text: str) -> str | None:
     return ALIASES.get(text) if text.startswith("@") else text
 
 
-def check_zone(name: object) -> str:
-    """The name of a time zone that is known here.
-
-    Raises:
-        InvalidOption: it is none.
-    """
-    zone = check_text(name, "Cron(tz)")
-    zone_of(zone)
-    return zone
-
-
-def zone_of(name: str) -> ZoneInfo:
-    """The zone of that name, from the system or from the package tzdata.
-
-    Raises:
-        InvalidOption: there is none.
-    """
-    from zoneinfo import ZoneInfo
-
-    try:
-        return ZoneInfo(name)
-    except (ValueError, LookupError, OSError) as error:
-        raise InvalidOption(
-            f"Cron(tz={name!r}) is no time zone that this machine knows; names look like "
-            "'Europe/Berlin'. Where the system has no time zones at all, install tzdata"
-        ) from error
-
-
 def sentence(expression: str, zone: str) -> str:
     """The expression in English."""
     from cronsim import CronSim
@@ -159,19 +126,19 @@ def _first_at(wall: datetime, zone: tzinfo) -> datetime:
     if instant.astimezone(zone).replace(tzinfo=None) == wall:
         return instant
     before = wall.replace(tzinfo=zone, fold=1).astimezone(UTC)
-    return _change_between(zone, before, instant)
+    return change_between(zone, before, instant)
 
 
 def _by_the_hands(plain: str, zone: tzinfo, after: datetime) -> Iterator[datetime]:
     """Whatever the clock shows. Between two of its changes it simply runs along with UTC."""
     from cronsim import CronSim
 
-    offset = _offset(zone, after)
+    offset = offset_at(zone, after)
     while True:
         changed = None
         for wall in CronSim(plain, (after + offset).replace(tzinfo=None)):
             instant = wall.replace(tzinfo=UTC) - offset
-            changed = _first_change(zone, after, instant, offset)
+            changed = first_change(zone, after, instant, offset)
             if changed is not None:
                 break
             yield instant
@@ -179,39 +146,4 @@ def _by_the_hands(plain: str, zone: tzinfo, after: datetime) -> Iterator[datetim
         if changed is None:
             return
         # On from the change, by the clock as it goes from there.
-        offset, after = _offset(zone, changed), changed - _SECOND
-
-
-def _offset(zone: tzinfo, instant: datetime) -> timedelta:
-    offset = instant.astimezone(zone).utcoffset()
-    assert offset is not None
-    return offset
-
-
-def _first_change(
-    zone: tzinfo, after: datetime, until: datetime, offset: timedelta
-) -> datetime | None:
-    """The first instant of the span at which the clock is not ``offset`` from UTC, if any is.
-
-    Looks once a day: no zone has ever put its clock forth and back within one.
-    """
-    while after < until:
-        day = min(after + _DAY, until)
-        if _offset(zone, day) != offset:
-            return _change_between(zone, after, day, offset)
-        after = day
-    return None
-
-
-def _change_between(
-    zone: tzinfo, before: datetime, later: datetime, offset: timedelta | None = None
-) -> datetime:
-    """The instant at which the clock was changed, once between the two."""
-    offset = _offset(zone, before) if offset is None else offset
-    while later - before > _SECOND:
-        middle = before + (later - before) // _SECOND // 2 * _SECOND
-        if _offset(zone, middle) == offset:
-            before = middle
-        else:
-            later = middle
-    return later
+        offset, after = offset_at(zone, changed), changed - _SECOND

@@ -11,6 +11,7 @@ from msgspec.structs import force_setattr
 from ..clock import to_datetime, to_instant, to_microseconds, to_seconds
 from . import cron
 from .limits import check_flag
+from .zones import check_zone, zone_of
 
 SHORTEST_SECONDS = 1.0
 
@@ -45,11 +46,11 @@ class Cron(Struct, frozen=True, tag="cron"):
         check_flag(self.seconds, "Cron(seconds)")
         checked = cron.check_expression(self.expression, seconds=self.seconds)
         force_setattr(self, "expression", checked)
-        cron.check_zone(self.tz)
+        check_zone(self.tz, "Cron")
 
     def times(self, after: int) -> Iterator[int]:
         """The instants after one, in microseconds UTC."""
-        zone = cron.zone_of(self.tz)
+        zone = zone_of(self.tz, "Cron")
         times = cron.times(self.expression, zone, to_datetime(after))
         return (to_instant(time, "time") for time in times)
 
