@@ -78,6 +78,7 @@ if TYPE_CHECKING:
     from .rules.timetable import Cron as Cron
     from .rules.timetable import Every as Every
     from .rules.uniqueness import Unique as Unique
+    from .rules.window import Window as Window
     from .runner import Runner as Runner
     from .running.context import JobContext as JobContext
     from .running.context import JobStopped as JobStopped
@@ -121,6 +122,7 @@ _HOMES = {
     "rules.retry": "Retry",
     "rules.timetable": "At Cron Every",
     "rules.uniqueness": "Unique",
+    "rules.window": "Window",
     "runner": "Runner",
     "running.context": "JobContext JobStopped current_job",
     "running.resources": "Resource",

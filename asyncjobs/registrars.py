@@ -10,6 +10,7 @@ from .errors import TaskExists
 from .rules.limiting import Limit
 from .rules.retry import RetryPolicy
 from .rules.uniqueness import Unique
+from .rules.window import Window
 from .running.functions import is_async, where
 from .running.resources import Resource, ResourceRegistrar
 from .scheduling import ScheduleRegistrar
@@ -80,6 +81,7 @@ class TaskRegistrar(ResourceRegistrar, ScheduleRegistrar):
         keep_failed: int | timedelta | None = None,
         keep_cancelled: int | timedelta | None = None,
         keep_result: bool = True,
+        window: Window | None = None,
         on_complete: Task[Any, Any] | None = None,
         on_failure: Task[Any, Any] | None = None,
         limit: Limit | None = None,
@@ -114,6 +116,7 @@ class TaskRegistrar(ResourceRegistrar, ScheduleRegistrar):
                 newest) or how long (a timedelta). By default as long as the runner says.
             keep_result: ``False``: what its jobs return is not stored. Handles that are held in
                 the process where a job ends get it; all others raise ``ResultNotKept``.
+            window: the hours in which its jobs may start, such as ``Window("22:00", "06:00")``.
             on_complete: a task whose job is enqueued in the commit that completes a job of this
                 one; it gets the ``JobOutcome`` as its only argument.
             on_failure: the same when a job has failed or was cancelled.

@@ -27,6 +27,7 @@ from .rules.limits import (
 from .rules.retention import Keep, check_keeps
 from .rules.retry import Retry, RetryPolicy, check_retry
 from .rules.uniqueness import Unique, uniqueness
+from .rules.window import Window
 from .running.catalogue import calling_module, made
 from .running.context import current_run
 from .running.functions import (
@@ -70,6 +71,7 @@ class Task(Generic[P, R]):
         keep_failed: int | timedelta | None = None,
         keep_cancelled: int | timedelta | None = None,
         keep_result: bool = True,
+        window: Window | None = None,
         on_complete: Task[Any, Any] | None = None,
         on_failure: Task[Any, Any] | None = None,
         limit: Limit | None = None,
@@ -100,6 +102,7 @@ class Task(Generic[P, R]):
             uniqueness=uniqueness(function, unique=unique, throttle=throttle,
                                   debounce=debounce, debounce_max=debounce_max),
             expires=expires, own_retention=bool(self.keep), keep_result=keep_result,
+            window=window,
             on_complete=_callback(on_complete, "on_complete"),
             on_failure=_callback(on_failure, "on_failure"),
             limit=check_limit(limit, function, self.name),
@@ -169,6 +172,7 @@ class Task(Generic[P, R]):
         max_crashes: int | None = None,
         expires: float | timedelta | datetime | None = None,
         keep_result: bool | None = None,
+        window: Window | None = None,
         on_complete: Task[Any, Any] | None = None,
         on_failure: Task[Any, Any] | None = None,
         limit: Limit | None = None,
@@ -194,6 +198,7 @@ class Task(Generic[P, R]):
             max_crashes: crashes after which the job fails; 1 to 1,000.
             expires: seconds or timedelta from enqueue on, or an aware datetime: not started by
                 then, the job is cancelled and its handle raises ``JobExpired``.
+            window: the hours in which it may start, in place of the task's.
             timeout, retry, keep_result, on_complete, on_failure, limit: in place of the task's.
             unique, throttle, debounce, debounce_max: one of them, or ``key``: in place of all
                 that the task has of these.
@@ -208,7 +213,8 @@ class Task(Generic[P, R]):
             uniqueness=uniqueness(self.function, unique=unique, throttle=throttle,
                                   debounce=debounce, debounce_max=debounce_max),
             meta=meta, trigger=trigger, timeout=timeout, retry=retry, on_crash=on_crash,
-            max_crashes=max_crashes, expires=expires, keep_result=keep_result, now=self._now(),
+            max_crashes=max_crashes, expires=expires, window=window, keep_result=keep_result,
+            now=self._now(),
             on_complete=_callback(on_complete, "on_complete"),
             on_failure=_callback(on_failure, "on_failure"),
             limit=check_limit(limit, self.function, self.name),

@@ -26,6 +26,7 @@ from .limits import (
 )
 from .retry import Retry, check_retry, retry_to_builtins
 from .uniqueness import Uniqueness
+from .window import Window, check_window
 
 
 class JobOptions(Struct, frozen=True, kw_only=True):
@@ -46,6 +47,7 @@ class JobOptions(Struct, frozen=True, kw_only=True):
     expires_at: int | None = None
     own_retention: bool = False
     keep_result: bool = True
+    window: Window | None = None
     on_complete: Callback | None = None
     on_failure: Callback | None = None
     limit: Limit | None = None
@@ -94,6 +96,7 @@ def first_options(
     expires: float | timedelta | None,
     own_retention: bool,
     keep_result: bool,
+    window: Window | None,
     on_complete: Callback | None,
     on_failure: Callback | None,
     limit: Limit | None,
@@ -117,11 +120,13 @@ def first_options(
         keep_result=check_flag(keep_result, "keep_result"),
         delay=due.delay,
         uniqueness=uniqueness,
+        window=window,
         on_complete=on_complete,
         on_failure=on_failure,
         limit=limit,
         stored=stored_options(
             keep_result=keep_result,
+            window=window,
             on_complete=on_complete,
             on_failure=on_failure,
             limited=limit is not None,
@@ -147,6 +152,7 @@ def next_options(
     max_crashes: int | None,
     expires: float | timedelta | datetime | None,
     keep_result: bool | None,
+    window: Window | None,
     on_complete: Callback | None,
     on_failure: Callback | None,
     limit: Limit | None,
@@ -166,6 +172,7 @@ def next_options(
     if on_crash is not None or max_crashes is not None:
         crashes = check_crashes("retry" if on_crash is None else on_crash, max_crashes)
     keep_result = check_flag(own.keep_result if keep_result is None else keep_result, "keep_result")
+    window = window or own.window
     on_complete = on_complete or own.on_complete
     on_failure, limit = on_failure or own.on_failure, limit or own.limit
     expires_in, expires_at = _expiry(own, expires, due, now)
@@ -184,12 +191,13 @@ def next_options(
         expires_at=expires_at,
         own_retention=own.own_retention,
         keep_result=keep_result,
+        window=window,
         on_complete=on_complete,
         on_failure=on_failure,
         limit=limit,
         stored=stored_options(
-            timeout=timeout, retry=retry, keep_result=keep_result, on_complete=on_complete,
-            on_failure=on_failure, limited=limit is not None,
+            timeout=timeout, retry=retry, window=window, keep_result=keep_result,
+            on_complete=on_complete, on_failure=on_failure, limited=limit is not None,
         ),
     )  # fmt: skip
 
@@ -243,6 +251,7 @@ def stored_options(
     *,
     timeout: float | timedelta | None = None,
     retry: object = None,
+    window: object = None,
     keep_result: bool = True,
     on_complete: Callback | None = None,
     on_failure: Callback | None = None,
@@ -256,6 +265,8 @@ def stored_options(
         stored["retry"] = retry_to_builtins(check_retry(retry, stored=True))
     if not keep_result:
         stored["keep_result"] = False
+    if window is not None:
+        stored["window"] = check_window(window)
     if on_complete is not None:
         stored["on_complete"] = on_complete
     if on_failure is not None:

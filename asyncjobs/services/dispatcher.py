@@ -14,12 +14,14 @@ from random import Random
 from typing import Any
 
 from msgspec import json
+from msgspec.structs import replace
 
 from ..clock import Clock
 from ..errors import InvalidResult
 from ..records import Outcome, Transition
 from ..rules.limits import FLUSH_ROWS_MAX
 from ..rules.outcome import Happened, Released, cancelled_instead, decide
+from ..rules.window import closed_until, due_in_window
 from ..running.context import Run, RunnableTask
 from ..running.ending import (
     log_error,
@@ -167,9 +169,10 @@ class Dispatcher:
             if job.claim > 1:
                 self._supersede(job.seq)
             self._runs[job.seq] = run = Run.of(job, task, self)
-            if self.draining:
+            closed = job.options is not None and closed_until(job.options, self.now())
+            if self.draining or closed:
                 run.ended = True  # else it counts as code of ours that does not stop
-                self._report(run, Released("shutdown"))
+                self._report(run, Released("shutdown" if self.draining else "window"))
                 continue
             self._slots.take(run)
             executor = self._executors[task.executor]
@@ -228,6 +231,9 @@ class Dispatcher:
     def _report(self, run: Run, happened: Happened) -> None:
         job = run.job
         transition = decide(job, happened, self.now(), cancel_requested=run.stop_reason == "user")
+        if transition.run_at is not None and job.options is not None:
+            due_at = due_in_window(job.options, transition.run_at, transition.at)
+            transition = replace(transition, run_at=due_at)
         if transition.error is not None and not run.completes_in:
             log_error(run, transition.error, transition.event)
         if run.adds:

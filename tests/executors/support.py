@@ -32,11 +32,14 @@ async def workers(
             yield runner
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    """Let the event loop go on until that is so."""
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while not condition():
-            await asyncio.sleep(0)
+async def until(
+    condition: Callable[[], object], seen: Callable[[], object] = lambda: "it never came to that"
+) -> None:
+    """Let the event loop turn until ``condition`` holds; else fail with what is ``seen``."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, seen()
+        await asyncio.sleep(0)
 
 
 async def pids_at(path: Path, count: int = 1) -> list[int]:

@@ -25,7 +25,7 @@ from asyncjobs.store.sqlite.store import SQLiteStore
 from tests.oracles import seed_of
 
 from .kit import PLENTY, SECOND, TASKS, Desk
-from .test_plans import Plans, file_desk, whole_walks  # noqa: F401 - a fixture
+from .test_plans import Plans, whole_walks
 
 TWO = JobLimit("add", "k", 2)
 ORDERED = JobLimit("add", "k", 1, ordered=True)
@@ -391,7 +391,7 @@ async def test_small_tenants_are_done_long_before_a_large_one(desk: Desk, thousa
 
 async def test_limited_jobs_walk_no_table(
     file_store: SQLiteStore,
-    file_desk: Desk,  # noqa: F811 - the fixture
+    file_desk: Desk,
 ) -> None:
     async with Plans(file_store) as plans:
         jobs = await add(file_desk, 6, JobLimit("add", "k", 2, (100, SECOND, 50)))
@@ -418,7 +418,7 @@ async def test_limited_jobs_walk_no_table(
 
 async def test_jobs_without_a_limit_ask_nothing_about_limits(
     file_store: SQLiteStore,
-    file_desk: Desk,  # noqa: F811 - the fixture
+    file_desk: Desk,
 ) -> None:
     async with Plans(file_store) as plans:
         await file_desk.insert(*[file_desk.job() for _ in range(3)])

@@ -16,6 +16,7 @@ from typing import Any
 from ...records import Claimed
 from ...rules.expiry import is_expired
 from ...rules.limits import FLUSH_ROWS_MAX
+from ...rules.window import closed_until
 from ...states import Event, State
 from ..base import Claim, ClaimResult
 from .admitting import look_at_lines
@@ -32,9 +33,9 @@ EARLIEST = -(2**63)
 """Before every instant that a job can be due at; those before 1970 are negative."""
 
 # A row of candidates is a job as it will be once claimed: the values of a ``Claimed``.
-SEQ, TASK, QUEUE, CLAIM, CRASHES, RUN_AT, MAX_CRASHES, EXPIRES_AT = map(
+SEQ, TASK, QUEUE, CLAIM, CRASHES, OPTIONS, RUN_AT, MAX_CRASHES, EXPIRES_AT = map(
     Claimed.__struct_fields__.index,
-    ("seq", "task", "queue", "claim", "crashes", "run_at", "max_crashes", "expires_at"),
+    ("seq", "task", "queue", "claim", "crashes", "options", "run_at", "max_crashes", "expires_at"),
 )
 
 
@@ -68,6 +69,8 @@ class _Selection:
         self.parked: list[Any] = []
         self.unknown: list[int] = []
         self.expired: list[int] = []
+        self.put_off: list[int] = []
+        """``seq, run_at, ...`` of jobs that are due while their windows are closed."""
         self.has_parked = any(
             jobs > 0 and state == State.BLOCKED and task in operation.tasks
             for (task, state), jobs in unstarted.items()
@@ -92,6 +95,11 @@ class _Selection:
                 self.unknown.append(row[SEQ])
                 if len(self.unknown) >= FLUSH_ROWS_MAX:
                     # Not seen what stands behind them.
+                    self.waiting.update(room)
+                    return False
+            elif row[OPTIONS] is not None and (opens_at := closed_until(row[OPTIONS], self._now)):
+                self.put_off += (row[SEQ], opens_at)
+                if len(self.put_off) >= 2 * FLUSH_ROWS_MAX:
                     self.waiting.update(room)
                     return False
             elif room.get(executor, 0) > 0:
@@ -135,9 +143,12 @@ def claim(tx: Transaction, operation: Claim) -> ClaimResult:
         )
     parked = _park(tx, selection.unknown) if selection.unknown else {}
     expired = expire_those(tx, selection.expired)
+    tx.write_rows("put_off", selection.put_off)
     if selection.unseen:
         selection.waiting.update(selection.room)  # there may be something for them after all
     due = [_next_due(tx, gates, *level) for level in levels] if saw_all else []
+    if selection.has_parked and saw_all:
+        due += [tx.value("next_parked", task, tx.now) for task in operation.tasks]
     # Jobs that have expired may have held permits: who got them has not been seen yet.
     due.append(tx.now if expired and held else look_at)
     gates.settle(tx)

@@ -7,6 +7,7 @@ from itertools import chain
 from typing import Any
 
 from ...records import Accepted, Claimed, NewJob
+from ...rules.window import due_in_window
 from ...states import Event, State
 from ..base import Insert
 from .admitting import Arrival, line_up
@@ -91,10 +92,14 @@ def insert_rows(
     tags: list[Any] = []
     claimed = []
     arrivals = []
+    put_off: list[int] = []
     for seq, job in enumerate(jobs, first):
         run_at = job.run_at
         if run_at is None:
             run_at = now if job.delay is None else now + job.delay
+        if job.options is not None and (due_at := due_in_window(job.options, run_at, now)) > run_at:
+            run_at = due_at
+            put_off += (seq, run_at)
         tags_json = to_json(job.tags).decode() if job.tags else None
         kind = (job.task, job.queue, job.priority, job.max_crashes, job.trigger, job.options,
                 job.own_retention)  # fmt: skip
@@ -123,6 +128,7 @@ def insert_rows(
                 payload, run_at, job.max_crashes, expires_at,
             ))  # fmt: skip
     _write_alike(tx, alike, instance)
+    tx.write_rows("put_off", put_off)
     tx.write_rows("insert_payloads", payloads)
     tx.write_rows("insert_keys", keys)
     holds.sort()  # neighbours in the table, which is in the order of keys, go in together

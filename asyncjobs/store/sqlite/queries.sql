@@ -210,6 +210,26 @@ WHERE expires_at IS NOT NULL AND claim = 0 AND finished_at IS NULL;
 UPDATE asyncjobs_jobs SET state = 'blocked', reason = 'unknown_task'
 WHERE seq IN (SELECT value FROM json_each(?)) RETURNING seq, claim, queue, task;
 
+-- put_off: jobs that are due while their windows are closed, until these open.
+UPDATE asyncjobs_jobs
+SET run_at = v.column2, reason = iif(asyncjobs_jobs.state = 'blocked', reason, 'window')
+FROM (VALUES {rows:2}) AS v WHERE asyncjobs_jobs.seq = v.column1;
+
+-- next_parked: when the next parked job of a task falls due that was put off.
+WITH RECURSIVE levels (priority) AS (
+  SELECT max(priority) FROM asyncjobs_jobs INDEXED BY asyncjobs_parked
+  WHERE state = 'blocked' AND reason = 'unknown_task' AND task = ?1
+  UNION ALL
+  SELECT (SELECT max(j.priority) FROM asyncjobs_jobs AS j INDEXED BY asyncjobs_parked
+          WHERE j.state = 'blocked' AND j.reason = 'unknown_task' AND j.task = ?1
+            AND j.priority < levels.priority)
+  FROM levels WHERE priority IS NOT NULL
+)
+SELECT min((
+  SELECT min(j.run_at) FROM asyncjobs_jobs AS j INDEXED BY asyncjobs_parked
+  WHERE j.state = 'blocked' AND j.reason = 'unknown_task' AND j.task = ?1
+    AND j.priority = levels.priority AND j.run_at > ?2)) FROM levels;
+
 -- claim: takes the chosen jobs under a new fence. What it makes of them was read before, under the
 -- same lock: RETURNING it would cost as much as the update.
 UPDATE asyncjobs_jobs

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ...records import Accepted, NewJob
+from ...rules.window import closed_until
 from ..base import Claim, ClaimResult, InsertAndClaim
 from .claiming import claim, first_due
 from .inserting import insert_rows, sort_out
@@ -26,7 +27,7 @@ def insert_and_claim(
             return accepted, ClaimResult(claimed, frozenset(), next_run_at)
     if fresh:
         insert_rows(tx, fresh)
-    left = replaced or _others_may_start(fresh, wanted)
+    left = replaced or _others_may_start(fresh, wanted, tx.now)
     return accepted, claim(tx, wanted)._replace(left=left)
 
 
@@ -43,17 +44,20 @@ def _all_start(jobs: Sequence[NewJob[Any]], wanted: Claim, now: int) -> bool:
             return False
         if job.expires_at is not None and job.expires_at <= now:
             return False
+        if closed_until(job.options, now) is not None:
+            return False
         if wanted.queues is not None and job.queue not in wanted.queues:
             return False
         room[executor] -= 1
     return True
 
 
-def _others_may_start(jobs: Sequence[NewJob[Any]], wanted: Claim) -> bool:
+def _others_may_start(jobs: Sequence[NewJob[Any]], wanted: Claim, now: int) -> bool:
     """Whether some of these are not for this claim alone: due later, or of other queues."""
     return any(
         job.run_at is not None
         or job.delay
+        or closed_until(job.options, now) is not None
         or (wanted.queues is not None and job.queue not in wanted.queues)
         for job in jobs
     )
