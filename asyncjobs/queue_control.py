@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncGenerator
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from msgspec import UNSET, UnsetType, json
 
 from .changes import Changes
-from .clock import new_id
+from .clock import MICROSECONDS, new_id
 from .errors import InvalidOption
 from .rules.limiting import Rate, check_rate, check_running
 from .rules.limits import check_text
+from .rules.ordering import check_ageing, check_weight
 from .store.base import Filter
 from .store.queueing import SetQueue
 from .watching import follow
@@ -46,14 +48,21 @@ class QueueControl(Changes):
         *,
         running: int | UnsetType | None = UNSET,
         rate: Rate | UnsetType | None = UNSET,
+        weight: int | UnsetType | None = UNSET,
+        priority_ageing: float | timedelta | UnsetType | None = UNSET,
         actor: str | None = None,
     ) -> None:
-        """Limit a queue, for every start from now on, in all processes together.
+        """Limit a queue, or set its share, for every start from now on, in all processes together.
 
         Args:
             running: jobs at once; 0 lets none start, ``None`` takes the limit away. What runs
                 when a limit is lowered goes on.
             rate: starts in a period, such as ``Rate(100, per=60)``; ``None`` takes it away.
+            weight: its share of the starts while other queues have due jobs too, from 1 to 1,000:
+                with 3 and 1, three of four. As soon as one queue has a weight, those without one
+                count as 1, and priorities and due times order each queue's own jobs alone.
+            priority_ageing: seconds or timedelta, from 1: a waiting job counts one priority higher
+                for each such span that it has been due, up to 100.
             actor: who asks, for the audit.
 
         What is left out stays as it is.
@@ -61,13 +70,22 @@ class QueueControl(Changes):
         Raises:
             InvalidOption: naming the option and its value, or when there is nothing to set.
         """
-        if running is UNSET and rate is UNSET:
-            raise InvalidOption("set_queue has nothing to set: give running= or rate=")
+        if running is rate is weight is priority_ageing is UNSET:
+            raise InvalidOption(
+                "set_queue has nothing to set: give running=, rate=, weight= or priority_ageing="
+            )
         if not isinstance(running, UnsetType) and running is not None:
             check_running(running)
         if not isinstance(rate, UnsetType) and rate is not None:
             check_rate(rate)
-        await self._set(queue, actor, "set", running=running, rate=rate)
+        if not isinstance(weight, UnsetType) and weight is not None:
+            check_weight(weight)
+        ageing: int | UnsetType | None = None
+        if priority_ageing is not None:
+            ageing = UNSET if priority_ageing is UNSET else check_ageing(priority_ageing)
+        await self._set(
+            queue, actor, "set", running=running, rate=rate, weight=weight, ageing=ageing
+        )
 
     async def drain_queue(self, queue: str) -> None:
         """Return once nothing of the queue runs or is due, in any process.
@@ -128,11 +146,16 @@ class QueueControl(Changes):
         paused: bool | UnsetType = UNSET,
         running: int | UnsetType | None = UNSET,
         rate: Rate | UnsetType | None = UNSET,
+        weight: int | UnsetType | None = UNSET,
+        ageing: int | UnsetType | None = UNSET,
     ) -> None:
         engine = self._runner.engine()
         what: dict[str, object] = {"queue": check_text(queue, "queue")}
         what |= {"running": running} if running is not UNSET else {}
         what |= {"rate": rate} if rate is not UNSET else {}
+        what |= {"weight": weight} if weight is not UNSET else {}
+        if not isinstance(ageing, UnsetType):
+            what["priority_ageing"] = None if ageing is None else ageing / MICROSECONDS
         operation = SetQueue(
             queue=queue,
             note_id=new_id(self._runner.clock.now()),
@@ -142,6 +165,8 @@ class QueueControl(Changes):
             paused=paused,
             running=running,
             pace=rate.pace() if isinstance(rate, Rate) else rate,
+            weight=weight,
+            ageing=ageing,
         )
         await engine.commit.execute(operation)
         engine.dispatcher.wake()

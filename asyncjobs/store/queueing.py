@@ -23,6 +23,9 @@ class SetQueue(Struct, frozen=True, kw_only=True):
     paused: bool | UnsetType = UNSET
     running: int | UnsetType | None = UNSET
     pace: Pace | UnsetType | None = UNSET
+    weight: int | UnsetType | None = UNSET
+    ageing: int | UnsetType | None = UNSET
+    """Microseconds after which a waiting job counts one priority higher."""
 
 
 class QueueSettings(Struct, frozen=True):
@@ -32,3 +35,11 @@ class QueueSettings(Struct, frozen=True):
     running: int | None = None
     pace: Pace | None = None
     spent: float = 0.0
+    weight: int | None = None
+    ageing: int | None = None
+
+    @property
+    def nothing(self) -> bool:
+        """Whether the queue is as any other."""
+        limits = (self.running, self.pace, self.weight, self.ageing)
+        return not self.paused and all(limit is None for limit in limits)

@@ -151,6 +151,56 @@ async def test_rate_of_a_queue_follows_the_clock(
     assert (queue.rate_jobs, queue.rate_per) == (6, 60.0)
 
 
+async def test_weights_hold_over_two_processes(tmp_path: Path) -> None:
+    starts: list[str] = []
+    runners = []
+    for _ in range(2):
+        runner = Runner(tmp_path / "jobs.db", concurrency=1)
+
+        @runner.task(name="start")
+        async def start(queue: str) -> None:
+            starts.append(queue)
+
+        runners.append(runner)
+    first, second = runners
+    async with first.client() as client:
+        await client.registry.set_queue("much", weight=3)
+        task = first.tasks["start"]
+        await client.enqueue_many(
+            [
+                task.options(queue=queue).job(queue)
+                for queue in ("little", "much")
+                for _ in range(80)
+            ]
+        )
+    async with first, second:
+        await until(lambda: len(starts) == 160)
+        await run_until_idle(first)
+        await run_until_idle(second)
+    assert abs(starts[:100].count("much") - 75) <= 2
+
+
+async def test_waiting_job_rises_in_a_queue_that_ages(tmp_path: Path, clock: ManualClock) -> None:
+    runner = Runner(tmp_path / "jobs.db", clock=clock, concurrency=1)
+    starts: list[str] = []
+
+    @runner.task
+    async def start(name: str) -> None:
+        starts.append(name)
+
+    async with runner.client() as client:
+        await client.registry.set_queue("default", priority_ageing=60)
+        await start.options(priority=-10).enqueue("old")
+        clock.advance(60 * 15)
+        await start.options(priority=6).enqueue("urgent")
+        await start.options(priority=4).enqueue("new")
+    async with runner:
+        await run_until_idle(runner)
+        (queue,) = await runner.registry.queues()
+    assert starts == ["urgent", "old", "new"]
+    assert queue.priority_ageing == 60.0
+
+
 async def test_draining_waits_for_what_runs_and_what_is_due(runner: Runner, door: Door) -> None:
     await runner.registry.drain_queue("doors")  # nothing there
     await runner.registry.set_queue("doors", running=1)
@@ -200,13 +250,17 @@ async def test_purging_counts_first_and_deletes_what_waits(runner: Runner, door:
 
 
 async def test_settings_stand_in_the_audit(runner: Runner) -> None:
-    await runner.registry.set_queue("doors", running=2, rate=Rate(10, per=60), actor="ann")
+    await runner.registry.set_queue(
+        "doors", running=2, rate=Rate(10, per=60), weight=3, priority_ageing=60, actor="ann"
+    )
     (entry,) = await runner.registry.audit()
     assert (entry.action, entry.actor) == ("set", "ann")
     assert entry.what == {
         "queue": "doors",
         "running": 2,
         "rate": {"jobs": 10, "per": 60, "burst": None},
+        "weight": 3,
+        "priority_ageing": 60.0,
     }
 
 
@@ -217,6 +271,10 @@ async def test_settings_stand_in_the_audit(runner: Runner) -> None:
         ({"running": -1}, "running=-1"),
         ({"running": "2"}, "running must be an int"),
         ({"rate": 10}, "rate must be a Rate"),
+        ({"weight": 0}, "weight=0 would let the queue wait for ever"),
+        ({"weight": 1.5}, "weight must be an int"),
+        ({"priority_ageing": 0}, "priority_ageing=0 is out of range: from 1"),
+        ({"priority_ageing": "1"}, "priority_ageing must be seconds"),
         ({"running": 1, "actor": ""}, "actor"),
     ],
 )

@@ -1,7 +1,8 @@
 """The claim: which queued jobs run next.
 
-Order: priority, larger first; then due time; then acceptance. Each priority level of each queue is
-one range of the claim's index, so jobs due later and levels without due jobs cost one seek each.
+Order: priority, larger first; then due time; then acceptance, unless queues have weights or let
+jobs rise (:mod:`rules.ordering`). Each priority level of each queue is one range of the claim's
+index, so jobs due later and levels without due jobs cost one seek each.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from .admitting import look_at_lines
 from .expiring import expire_those
 from .gates import Gates
 from .transaction import Transaction, to_json
+from .turning import Line
 
 VISITS_MAX = 10_000
 """Jobs without room that a walk passes over in a level: a millisecond of the writer. The next claim
@@ -212,6 +214,8 @@ def _take_parked(tx: Transaction, operation: Claim, selection: _Selection) -> bo
 
 
 def _take_queued(tx: Transaction, levels: list[tuple[str, int]], selection: _Selection) -> bool:
+    if selection.gates.reorder:
+        return _take_in_turn(tx, levels, selection)
     for priority, group in groupby(levels, key=itemgetter(1)):
         queues = [queue for queue, _ in group]
         window = max(SMALLEST_WINDOW, min(selection.total, FLUSH_ROWS_MAX) // len(queues))
@@ -223,6 +227,17 @@ def _take_queued(tx: Transaction, levels: list[tuple[str, int]], selection: _Sel
         if not selection.take_from(candidates, selection.queued):
             return False
     return True
+
+
+def _take_in_turn(tx: Transaction, levels: list[tuple[str, int]], selection: _Selection) -> bool:
+    window = max(SMALLEST_WINDOW, min(selection.total, FLUSH_ROWS_MAX) // max(1, len(levels)))
+    line = Line(tx, selection.gates, selection.queued)
+    candidates = line.candidates(
+        levels, lambda queue, priority: _due(tx, queue, priority, window, selection)
+    )
+    saw_all = selection.take_from(candidates, selection.queued)
+    line.settle(tx)
+    return saw_all
 
 
 def _due(

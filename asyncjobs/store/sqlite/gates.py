@@ -11,12 +11,15 @@ from collections import Counter
 from typing import Any
 
 from msgspec import UNSET
+from msgspec.structs import replace
 
 from ...clock import to_datetime
 from ...inventory import QueueStanding
 from ...rules.limiting import Pace
 from ..queueing import QueueSettings, SetQueue
 from .transaction import STATEMENTS, Transaction, to_json
+
+SETTINGS = ("paused", "running", "pace", "weight", "ageing")
 
 HOLDERS_MAX = 10
 """Jobs that are named where a queue runs as many as it may."""
@@ -40,6 +43,15 @@ class Gates:
             queue for queue, settings in self._settings.items() if settings.running is not None
         )
         """Queues of which the end of one run makes room for another."""
+        self.weights = {
+            queue: settings.weight
+            for queue, settings in self._settings.items()
+            if settings.weight is not None
+        }
+        self.reorder = bool(self.weights) or any(
+            settings.ageing is not None for settings in self._settings.values()
+        )
+        """Whether jobs start in another order than that of their levels."""
 
     def __bool__(self) -> bool:
         return bool(self._room)
@@ -47,6 +59,11 @@ class Gates:
     def is_open(self, queue: str) -> bool:
         """Whether one more of the queue may start."""
         return self._room.get(queue, 1) > 0
+
+    def ageing(self, queue: str) -> int | None:
+        """Microseconds after which a waiting job of the queue counts one priority higher."""
+        settings = self._settings.get(queue)
+        return None if settings is None else settings.ageing
 
     def closed(self) -> str:
         """Queues of which none may start, as JSON."""
@@ -90,8 +107,14 @@ def _room(settings: QueueSettings, running: int, now: int) -> int | None:
 
 def _read(rows: list[Any]) -> list[tuple[str, QueueSettings, int]]:
     return [
-        (queue, QueueSettings(bool(paused), cap, Pace(*rate) if rate[0] else None, spent), running)
-        for queue, paused, cap, *rate, spent, running in rows
+        (
+            queue,
+            QueueSettings(
+                bool(paused), cap, Pace(*rate) if rate[0] else None, spent, weight, ageing
+            ),
+            running,
+        )
+        for queue, paused, cap, weight, ageing, *rate, spent, running in rows
     ]
 
 
@@ -132,14 +155,16 @@ def set_queue(tx: Transaction, operation: SetQueue) -> None:
     queue = operation.queue
     stored = {name: settings for name, settings, _ in _read(tx.fetch("queue_settings"))}
     old = stored.get(queue, QueueSettings())
-    paused = old.paused if operation.paused is UNSET else operation.paused
-    running = old.running if operation.running is UNSET else operation.running
-    pace = old.pace if operation.pace is UNSET else operation.pace
-    if not paused and running is None and pace is None:
+    given = {name: getattr(operation, name) for name in SETTINGS}
+    new = replace(old, **{name: value for name, value in given.items() if value is not UNSET})
+    if new.nothing:
         tx.fetch("drop_queue_settings", queue)
     else:
+        pace = new.pace
         rate = (None, None, None) if pace is None else (pace.jobs, pace.per, pace.burst)
-        tx.fetch("set_queue", queue, paused, running, *rate)
+        tx.fetch("set_queue", queue, new.paused, new.running, new.weight, new.ageing, *rate)
+    if new.weight != old.weight:
+        tx.fetch("drop_turns")  # what they have had was by other weights
     tx.fetch(
         "add_audit", operation.note_id, tx.now, operation.actor, operation.action, operation.what,
         1, 1,

@@ -53,6 +53,8 @@ def queues(connection: sqlite3.Connection, now: int, *, most: int) -> list[Queue
                 running_max=limits.running,
                 rate_jobs=limits.pace.jobs if limits.pace else None,
                 rate_per=limits.pace.per / MICROSECONDS if limits.pace else None,
+                weight=limits.weight,
+                priority_ageing=limits.ageing / MICROSECONDS if limits.ageing else None,
             )
         )
     return found

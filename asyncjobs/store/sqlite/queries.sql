@@ -141,23 +141,34 @@ WHERE state IN ('queued', 'blocked') AND jobs > 0 GROUP BY task, state
 UNION ALL SELECT '', '', 1 WHERE EXISTS (SELECT 1 FROM asyncjobs_queue_settings);
 
 -- queue_settings: what is set for queues, and how many jobs of each run.
-SELECT s.queue, s.paused, s.running, s.rate_jobs, s.rate_per, s.rate_burst, s.spent, (
+SELECT s.queue, s.paused, s.running, s.weight, s.ageing, s.rate_jobs, s.rate_per, s.rate_burst, s.spent, (
   SELECT ifnull(sum(c.jobs), 0) FROM asyncjobs_counts AS c
   WHERE c.queue = s.queue AND c.state = 'running')
 FROM asyncjobs_queue_settings AS s;
 
 -- set_queue: sets all of it for one queue, but what is used up of the rate.
-INSERT INTO asyncjobs_queue_settings (queue, paused, running, rate_jobs, rate_per, rate_burst)
-VALUES (?, ?, ?, ?, ?, ?)
+INSERT INTO asyncjobs_queue_settings
+  (queue, paused, running, weight, ageing, rate_jobs, rate_per, rate_burst)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (queue) DO UPDATE
-SET paused = excluded.paused, running = excluded.running, rate_jobs = excluded.rate_jobs,
-    rate_per = excluded.rate_per, rate_burst = excluded.rate_burst;
+SET paused = excluded.paused, running = excluded.running, weight = excluded.weight,
+    ageing = excluded.ageing, rate_jobs = excluded.rate_jobs, rate_per = excluded.rate_per,
+    rate_burst = excluded.rate_burst;
 
 -- drop_queue_settings: nothing is set for a queue any more.
 DELETE FROM asyncjobs_queue_settings WHERE queue = ?;
 
 -- spend_rate: how much of a queue's rate is used up.
 UPDATE asyncjobs_queue_settings SET spent = ? WHERE queue = ?;
+
+-- turns: how far queues are ahead of the one that had its turn last.
+SELECT queue, ahead FROM asyncjobs_turns;
+
+-- drop_turns: before they are written anew.
+DELETE FROM asyncjobs_turns;
+
+-- insert_turns: what a claim has made of them.
+INSERT OR ROLLBACK INTO asyncjobs_turns (queue, ahead) VALUES {rows:2};
 
 -- first_run_at: when the first job of one queue and priority falls due.
 SELECT min(run_at) FROM asyncjobs_jobs INDEXED BY asyncjobs_claimable
