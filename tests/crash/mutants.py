@@ -13,6 +13,8 @@ RECOVERY = ("tests/crash/test_recovery.py",)
 KILL = ("tests/crash/test_kill.py",)
 DEATHS = ("tests/executors/test_link.py", "tests/executors/test_worker_deaths.py")
 HOSTS = ("tests/executors/test_host_deaths.py",)
+WINDOWS = ("tests/store/test_windows.py", "tests/runner/test_windows.py")
+TURNS = ("tests/rules/test_ordering.py", "tests/store/test_turns.py")
 
 
 class Mutant(NamedTuple):
@@ -152,4 +154,21 @@ MUTANTS = (
     Mutant("workers work on without their host", f"{PROCESS}/server.py",
            '"""The host has gone: nobody may be left when its lock becomes free."""',
            "time.sleep(2.5)", HOSTS + KILL),
+    Mutant("a backlog starts outside its window", CLAIMING,
+           "(opens_at := closed_until(row[OPTIONS], self._now))", "(opens_at := 0)", WINDOWS),
+    Mutant("a job that is put off is looked for no more", CLAIMING,
+           'due += [tx.value("next_parked", task, tx.now) for task in operation.tasks]', "pass",
+           WINDOWS),
+    Mutant("a direct start does not ask for the window", "store/sqlite/starting.py",
+           "if closed_until(job.options, now) is not None:\n            return False", "pass",
+           WINDOWS),
+    Mutant("a window that closes before the start is not seen", "services/dispatcher.py",
+           "if self.draining or closed:", "if self.draining:", WINDOWS),
+    Mutant("a claim forgets whose turn it is", "store/sqlite/turning.py",
+           "left = self._turns.left()", "left: dict[str, int] = {}",
+           TURNS),
+    Mutant("an idle queue saves its turns up", "rules/ordering.py",
+           "return {queue: at - last for", "return {queue: at for", TURNS),
+    Mutant("age counts for nothing", "rules/ordering.py",
+           "priority + (now - run_at) // ageing", "priority", TURNS),
 )  # fmt: skip
