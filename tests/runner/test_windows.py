@@ -14,6 +14,7 @@ from asyncjobs import (
     Every,
     InvalidOption,
     JobExpired,
+    Limit,
     Retry,
     Runner,
     Tasks,
@@ -208,3 +209,33 @@ def test_window_that_is_none_is_refused_for_task_and_job(window: Any) -> None:
 
         @Tasks().task(window=window)
         async def never() -> None: ...
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+async def test_job_that_is_put_off_gives_its_permit_back_unless_its_key_is_ordered(
+    tmp_path: Path, clock: ManualClock, ordered: bool
+) -> None:
+    runner, log = runner_on(tmp_path, clock, concurrency=1)
+    limit = Limit(key="tenant", running=None if ordered else 1, ordered=ordered)
+
+    @runner.task(limit=limit)
+    async def work(tenant: str, name: str) -> str:
+        log.starts.append(log.clock.datetime())
+        return name
+
+    async with runner:
+        blocker = await heavy.enqueue("wait")
+        await until_started(log, 1)
+        nightly = await work.options(window=NIGHT).enqueue("t", "nightly")
+        daily = await work.enqueue("t", "daily")
+        assert [(await job.job()).state for job in (nightly, daily)] == ["queued", "blocked"]
+        clock.move_to(MORNING)
+        log.again.release()
+        await blocker
+        await run_until_idle(runner)
+        assert (await nightly.job()).attempt == 0
+        assert len(log.starts) == (1 if ordered else 2)
+        clock.move_to(NEXT_EVENING)
+        assert [await nightly, await daily] == ["nightly", "daily"]
+        assert log.starts[1:] == [NEXT_EVENING if ordered else MORNING, NEXT_EVENING]
+        assert await runner.registry.check() == []

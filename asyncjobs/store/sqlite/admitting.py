@@ -75,14 +75,25 @@ def leave_line(tx: Transaction, transitions: Sequence[Transition]) -> None:
     if finished:
         limits |= _leave(tx, finished, failed)
     if again:
-        # They are not due: meanwhile others of the key may run, unless it is ordered.
-        rows = tx.fetch("step_back", to_json(again).decode())
-        limits |= {limit_id for limit_id, _ in rows}
-        _hold(tx, [seq for _, seq in rows])
+        limits |= _step_back(tx, again)
     for t in transitions:
         if t.key_opens_at is not None:
             _close_key(tx, t.seq, t.key_opens_at)
     _admit(tx, limits)
+
+
+def _step_back(tx: Transaction, later: Sequence[tuple[int, int]]) -> set[int]:
+    """Jobs that are due later: meanwhile others of their keys may run, unless they are ordered."""
+    rows = tx.fetch("step_back", to_json(later).decode())
+    _hold(tx, [seq for _, seq in rows])
+    return {limit_id for limit_id, _ in rows}
+
+
+def step_back(tx: Transaction, later: Sequence[tuple[int, int]]) -> bool:
+    """Jobs that a claim has put off; whether others may have got their permits."""
+    limits = _step_back(tx, later)
+    _admit(tx, limits)
+    return bool(limits)
 
 
 def _close_key(tx: Transaction, seq: int, opens_at: int) -> None:

@@ -20,7 +20,7 @@ from ...rules.limits import FLUSH_ROWS_MAX
 from ...rules.window import closed_until
 from ...states import Event, State
 from ..base import Claim, ClaimResult
-from .admitting import look_at_lines
+from .admitting import look_at_lines, step_back
 from .expiring import expire_those
 from .gates import Gates
 from .transaction import Transaction, to_json
@@ -145,7 +145,8 @@ def claim(tx: Transaction, operation: Claim) -> ClaimResult:
         )
     parked = _park(tx, selection.unknown) if selection.unknown else {}
     expired = expire_those(tx, selection.expired)
-    tx.write_rows("put_off", selection.put_off)
+    if _put_off(tx, selection.put_off):
+        selection.waiting.update(operation.room)  # for those that have got their permits
     if selection.unseen:
         selection.waiting.update(selection.room)  # there may be something for them after all
     due = [_next_due(tx, gates, *level) for level in levels] if saw_all else []
@@ -279,6 +280,14 @@ def _walk(
             return edges[0] if edges else None
         run_at, seq = rows[-1][RUN_AT], rows[-1][SEQ]
     return None
+
+
+def _put_off(tx: Transaction, put_off: list[int]) -> bool:
+    """Jobs whose windows are closed; whether others have got what they held of their limits."""
+    if not put_off:
+        return False
+    tx.write_rows("put_off", put_off)
+    return step_back(tx, list(zip(put_off[::2], put_off[1::2], strict=True)))
 
 
 def _park(tx: Transaction, seqs: list[int]) -> dict[str, int]:
