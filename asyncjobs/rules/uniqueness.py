@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from base64 import urlsafe_b64encode
+from binascii import b2a_base64
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 from hashlib import blake2b
@@ -22,8 +22,6 @@ WHILE = ("queued", "unfinished")
 ON_CONFLICT = ("existing", "raise", "replace")
 DEBOUNCE_MAX_TIMES = 10
 """How many times its ``debounce`` a job is pushed back at most, where no maximum is given."""
-
-_raw_arguments = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 class Unique(Struct, frozen=True, kw_only=True):
@@ -77,8 +75,11 @@ class Uniqueness:
         parameters = inspect.signature(function).parameters
         self._names = tuple(parameters) if by is None or isinstance(by, str) else tuple(sorted(by))
         self._check_parameters(parameters)
-        self._missing = {name: _default(parameters[name].default) for name in self._names}
-        self._whole = by is None and not any(self._missing.values())
+        missing = {name: _default(parameters[name].default) for name in self._names}
+        self._whole = by is None and not any(missing.values())
+        fields = [(name, msgspec.Raw, msgspec.Raw(value)) for name, value in missing.items()]
+        self._pick = msgspec.json.Decoder(msgspec.defstruct("Chosen", fields)).decode
+        self._pieces = [piece for name in self._names for piece in (name.encode(), b"")]
         self.microseconds = to_microseconds(seconds)
         self.debounces = on_conflict == "debounce"
         self.hold = Hold(held, on_conflict, self.microseconds, to_microseconds(longest))
@@ -106,15 +107,13 @@ class Uniqueness:
             return f"{UNIQUE}={self._text}"
         chosen = arguments.encode() if self._whole else self._chosen(arguments)
         # A digest: they may be long, and what they hold may be secret.
-        return UNIQUE + urlsafe_b64encode(blake2b(chosen, digest_size=16).digest()).decode()[:22]
+        return UNIQUE + b2a_base64(blake2b(chosen, digest_size=16).digest())[:22].decode()
 
     def _chosen(self, arguments: str) -> bytes:
         """The values of the chosen ones, defaults included, in the order of their names."""
-        given = _raw_arguments(arguments)
-        pieces = [
-            f"{name}\n".encode() + (bytes(given[name]) if name in given else missing)
-            for name, missing in self._missing.items()
-        ]
+        given = self._pick(arguments)
+        pieces = list(self._pieces)
+        pieces[1::2] = [getattr(given, name) for name in self._names]
         # No JSON holds a line break: where one value ends is never in doubt.
         return b"\n".join(pieces)
 
