@@ -99,10 +99,8 @@ class Task(Generic[P, R]):
         )
         self._options = first_options(
             queue=queue, priority=priority, on_crash=on_crash, max_crashes=max_crashes,
-            uniqueness=uniqueness(function, unique=unique, throttle=throttle,
-                                  debounce=debounce, debounce_max=debounce_max),
-            expires=expires, own_retention=bool(self.keep), keep_result=keep_result,
-            window=window,
+            uniqueness=uniqueness(function, unique, throttle, debounce, debounce_max),
+            expires=expires, own_retention=bool(self.keep), keep_result=keep_result, window=window,
             on_complete=_callback(on_complete, "on_complete"),
             on_failure=_callback(on_failure, "on_failure"),
             limit=check_limit(limit, function, self.name),
@@ -198,10 +196,8 @@ class Task(Generic[P, R]):
             max_crashes: crashes after which the job fails; 1 to 1,000.
             expires: seconds or timedelta from enqueue on, or an aware datetime: not started by
                 then, the job is cancelled and its handle raises ``JobExpired``.
-            window: the hours in which it may start, in place of the task's.
-            timeout, retry, keep_result, on_complete, on_failure, limit: in place of the task's.
-            unique, throttle, debounce, debounce_max: one of them, or ``key``: in place of all
-                that the task has of these.
+            timeout, retry, keep_result, window, on_complete, on_failure, limit: as the task's.
+            unique, throttle, debounce, debounce_max: in place of all of these of the task.
 
         Raises:
             InvalidOption: naming the option and its value.
@@ -210,14 +206,12 @@ class Task(Generic[P, R]):
             raise _unknown_of_job(unknown)
         return TaskOptions(self, next_options(
             self._options, delay=delay, at=at, priority=priority, queue=queue, key=key, tags=tags,
-            uniqueness=uniqueness(self.function, unique=unique, throttle=throttle,
-                                  debounce=debounce, debounce_max=debounce_max),
+            uniqueness=uniqueness(self.function, unique, throttle, debounce, debounce_max),
             meta=meta, trigger=trigger, timeout=timeout, retry=retry, on_crash=on_crash,
-            max_crashes=max_crashes, expires=expires, window=window, keep_result=keep_result,
-            now=self._now(),
+            max_crashes=max_crashes, expires=expires, keep_result=keep_result, window=window,
             on_complete=_callback(on_complete, "on_complete"),
             on_failure=_callback(on_failure, "on_failure"),
-            limit=check_limit(limit, self.function, self.name),
+            limit=check_limit(limit, self.function, self.name), now=self._now(),
         ))  # fmt: skip
 
     def handle(self, job_id: str) -> JobHandle[R]:

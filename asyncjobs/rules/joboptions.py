@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from ..clock import to_instant, to_microseconds, to_seconds
 from ..errors import InvalidOption
@@ -163,23 +164,18 @@ def next_options(
     Raises:
         InvalidOption: naming the option and its value.
     """
-    if key is None:
-        uniqueness = uniqueness or own.uniqueness
-    elif uniqueness is not None:
-        raise _same_twice()
+    uniqueness = _what_is_the_same(own, key, uniqueness)
     due = _due(delay, at, uniqueness)
-    crashes = own.max_crashes
-    if on_crash is not None or max_crashes is not None:
-        crashes = check_crashes("retry" if on_crash is None else on_crash, max_crashes)
     keep_result = check_flag(own.keep_result if keep_result is None else keep_result, "keep_result")
     window = window or own.window
     on_complete = on_complete or own.on_complete
     on_failure, limit = on_failure or own.on_failure, limit or own.limit
     expires_in, expires_at = _expiry(own, expires, due, now)
-    return JobOptions(
+    return replace(
+        own,
         queue=own.queue if queue is None else check_text(queue, "queue"),
         priority=own.priority if priority is None else check_priority(priority),
-        max_crashes=crashes,
+        max_crashes=_crashes(own, on_crash, max_crashes),
         run_at=due.run_at,
         delay=due.delay,
         key=None if key is None else check_text(key, "key", longest=KEY_MAX),
@@ -189,7 +185,6 @@ def next_options(
         meta=None if meta is None else check_meta(meta),
         expires=expires_in,
         expires_at=expires_at,
-        own_retention=own.own_retention,
         keep_result=keep_result,
         window=window,
         on_complete=on_complete,
@@ -200,6 +195,22 @@ def next_options(
             on_complete=on_complete, on_failure=on_failure, limited=limit is not None,
         ),
     )  # fmt: skip
+
+
+def _what_is_the_same(
+    own: JobOptions, key: str | None, given: Uniqueness | None
+) -> Uniqueness | None:
+    if key is None:
+        return given or own.uniqueness
+    if given is not None:
+        raise _same_twice()
+    return None
+
+
+def _crashes(own: JobOptions, on_crash: str | None, max_crashes: int | None) -> int:
+    if on_crash is None and max_crashes is None:
+        return own.max_crashes
+    return check_crashes("retry" if on_crash is None else on_crash, max_crashes)
 
 
 class _Due(NamedTuple):

@@ -120,11 +120,10 @@ class Uniqueness:
 
 def uniqueness(
     function: Callable[..., Any],
-    *,
-    unique: object = None,
-    throttle: float | timedelta | None = None,
-    debounce: float | timedelta | None = None,
-    debounce_max: float | timedelta | None = None,
+    unique: object,
+    throttle: float | timedelta | None,
+    debounce: float | timedelta | None,
+    debounce_max: float | timedelta | None,
 ) -> Uniqueness | None:
     """What the options say together; ``None`` when none is given.
 

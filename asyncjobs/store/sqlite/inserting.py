@@ -134,15 +134,19 @@ def insert_rows(
     holds.sort()  # neighbours in the table, which is in the order of keys, go in together
     tx.write_rows("insert_holds", list(chain.from_iterable(holds)))
     tx.write_rows("insert_tags", tags)
-    fences = [0] * (2 * len(jobs))
-    fences[::2] = range(first, first + len(jobs))
-    tx.note(Event.ENQUEUED, fences)
-    if instance is not None:
-        fences[1::2] = [1] * len(jobs)
-        tx.note(Event.CLAIMED, fences)
+    _note(tx, range(first, first + len(jobs)), started=instance is not None)
     if arrivals:
         line_up(tx, arrivals)
     return claimed
+
+
+def _note(tx: Transaction, seqs: range, *, started: bool) -> None:
+    fences = [0] * (2 * len(seqs))
+    fences[::2] = seqs
+    tx.note(Event.ENQUEUED, fences)
+    if started:
+        fences[1::2] = [1] * len(seqs)
+        tx.note(Event.CLAIMED, fences)
 
 
 def _write_alike(tx: Transaction, alike: dict[_Kind, list[Any]], instance: str | None) -> None:
