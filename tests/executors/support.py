@@ -15,7 +15,8 @@ from tests.oracles.census import nothing_left
 
 from . import worker_tasks
 
-PATIENCE_SECONDS = 10.0
+PATIENCE_SECONDS = 30.0
+"""How long a test waits for what must happen before it calls that a hang."""
 
 
 @asynccontextmanager

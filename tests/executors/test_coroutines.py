@@ -12,6 +12,8 @@ import pytest
 from asyncjobs import JobCancelled, JobFailed, JobTimedOut, Retry, Runner, Tasks, current_job
 from asyncjobs.testing import ManualClock, run_until_idle
 
+from .support import PATIENCE_SECONDS
+
 VARIABLE: ContextVar[str] = ContextVar("VARIABLE", default="untouched")
 
 
@@ -297,8 +299,9 @@ async def test_both_pools_full_hide_no_job_enqueued_meanwhile(
 
 async def run_until_running(runner: Runner, jobs: int) -> None:
     """Both jobs have been claimed once the registry says so."""
-    while await runner.registry.count(state="running") < jobs:
-        await asyncio.sleep(0)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while await runner.registry.count(state="running") < jobs:
+            await asyncio.sleep(0)
 
 
 @pytest.mark.parametrize("executor", ["coroutine", "thread"])

@@ -12,6 +12,8 @@ import pytest
 
 from asyncjobs import Runner
 
+from .support import until
+
 LIMIT = 0.05
 
 
@@ -37,8 +39,7 @@ async def test_job_that_holds_the_loop_is_named_with_the_place(
             await asyncio.Event().wait()
 
         handle = await heavy.enqueue()
-        while not named(caplog):
-            await asyncio.sleep(0)
+        await until(lambda: named(caplog), lambda: caplog.text)
         await handle.cancel()
         await handle.wait()
         (attempt,) = await runner.registry.attempts(handle.id)
@@ -98,6 +99,6 @@ async def test_watchdog_sleeps_while_nothing_runs_and_ends_with_the_runner(tmp_p
         await (await nothing.enqueue())
         (watchdog,) = [t for t in threading.enumerate() if t.name == "asyncjobs-watchdog"]
         executor = runner.engine().dispatcher._executors["coroutine"]
-        while executor._watchdog.awake:  # type: ignore[attr-defined]
-            await asyncio.sleep(0)
+        dog = executor._watchdog  # type: ignore[attr-defined]
+        await until(lambda: not dog.awake, lambda: "it has not fallen asleep")
     assert not watchdog.is_alive()

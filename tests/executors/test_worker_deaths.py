@@ -86,8 +86,8 @@ async def test_worker_that_dies_before_it_has_read_its_job_has_not_run_it(tmp_pa
         (pid,) = worker_pids(runner)
         os.kill(pid, signal.SIGSTOP)
         handle = await w.who_am_i.enqueue()
-        while not any(info.state == "busy" for info in runner.registry.workers()):
-            await asyncio.sleep(0)
+        listed = runner.registry.workers
+        await until(lambda: any(info.state == "busy" for info in listed()), listed)
         os.kill(pid, signal.SIGKILL)
 
         assert (await handle)["claim"] == 1
@@ -143,8 +143,7 @@ async def test_job_whose_worker_dies_without_having_read_an_answer_has_run(
 async def test_worker_that_dies_before_it_is_ready_has_not_run_its_job(tmp_path: Path) -> None:
     async with workers(tmp_path, processes=1, processes_min=0, process_start="spawn") as runner:
         handle = await w.who_am_i.enqueue()
-        while not worker_pids(runner):
-            await asyncio.sleep(0)
+        await until(lambda: worker_pids(runner), runner.registry.workers)
         os.kill(worker_pids(runner)[0], signal.SIGKILL)
 
         assert (await handle)["claim"] == 1

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from asyncjobs import Every, JobCancelled, JobFailed, Progress, ResultNotKept, Runner
+from asyncjobs.running.executors.process import pool
 
 from . import carrying_tasks
 from . import worker_tasks as w
-from .support import pids_at, workers
+from .support import PATIENCE_SECONDS, pids_at, workers
 
 
 def numbers(progress: Progress | None) -> tuple[object, object, object] | None:
@@ -99,8 +100,9 @@ async def test_of_a_long_log_of_a_worker_the_newest_lines_are_kept(tmp_path: Pat
 
 
 async def test_job_that_is_stopped_in_the_midst_of_its_words_leaves_a_sound_worker(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(pool, "TERMINATE_SECONDS", 60.0)  # a killed one would not say its last
     async with workers(tmp_path, processes=1):
         pids = set()
         for number in range(10):
@@ -109,7 +111,7 @@ async def test_job_that_is_stopped_in_the_midst_of_its_words_leaves_a_sound_work
             pids |= set(await pids_at(started))
             await handle.cancel()
             with pytest.raises(JobCancelled):
-                await handle.result(10)
+                await handle.result(PATIENCE_SECONDS)
             progress = await handle.progress()
             assert progress is not None
             assert progress.done >= 100
