@@ -269,7 +269,7 @@ async def test_run_that_was_given_up_logs_into_nothing(
 ) -> None:
     gate = threading.Event()
 
-    @runner.task(timeout=0.05)
+    @runner.task(timeout=0.5)
     def stuck() -> None:
         app_log.info("in time")
         gate.wait()
