@@ -6,17 +6,18 @@ import asyncio
 import os
 import signal
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from asyncjobs import JobCancelled, Runner
+from asyncjobs import JobCancelled, Runner, WorkerInfo
 from asyncjobs.running.executors.process import pool
 from asyncjobs.running.executors.process.settings import NEAR
 from tests.oracles.census import Census
 
 from . import worker_tasks as w
-from .support import gone, pids_at, server_pid, worker_pids, workers
+from .support import gone, pids_at, server_pid, until, worker_pids, workers
 from .worker_tasks import Point
 
 MEGABYTE = 1024 * 1024
@@ -234,10 +235,9 @@ async def many_recycles(folder: Path, temporary: Path, jobs: int) -> None:
         assert sorted(temporary.iterdir()) == files
 
 
-async def only_warm(listed: object) -> None:
+async def only_warm(listed: Callable[[], list[WorkerInfo]]) -> None:
     """Wait until all who leave have left."""
-    while any(info.leaving for info in listed()):  # type: ignore[operator]
-        await asyncio.sleep(0.001)
+    await until(lambda: not any(info.leaving for info in listed()), listed)
 
 
 @pytest.fixture
