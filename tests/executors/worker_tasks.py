@@ -361,7 +361,7 @@ def _start_daemon(path: str) -> list[str]:
     command = [sys.executable, "-c", program]
     starter = f"import subprocess; subprocess.Popen({command!r}, start_new_session=True)"
     subprocess.run([sys.executable, "-c", starter], check=True)
-    while not Path(path).exists():
+    while not (Path(path).exists() and Path(path).read_text()):
         time.sleep(0.001)
     return command
 
