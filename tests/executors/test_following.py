@@ -170,8 +170,9 @@ async def test_time_limit_holds_for_a_job_that_a_frozen_worker_does_not_begin(
     monkeypatch.setattr(pool, "TERMINATE_SECONDS", 0.05)
     async with followed(tmp_path, w.freeze_afterwards, []) as (runner, pipe, first, _):
         (pid,) = worker_pids(runner)
+        os.mkfifo(f"{pipe}-sent")
         pipe.write_text("end\n")
-        with open(pipe, "w") as word:  # it has ended, and has found nothing else to do
+        with open(f"{pipe}-sent", "w") as word:  # it has ended, and has found nothing else to do
             late = await w.note.options(timeout=0.05).enqueue(str(tmp_path / "notes"))
             await until(lambda: following(runner, first) == 1)
             word.write("sent\n")

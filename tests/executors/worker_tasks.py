@@ -487,7 +487,7 @@ def wait_and_hang_up(path: str) -> None:
 def freeze_afterwards(path: str) -> None:
     """End, and freeze the worker when it has said so, before it begins what has come meanwhile.
 
-    Two words at the pipe ``path``: to end, and that the next job has been sent.
+    A word at the pipe ``path`` tells it to end, one at ``path``-sent that the next job was sent.
     """
 
     def look(frame: FrameType, event: str, argument: object) -> None:
@@ -495,7 +495,7 @@ def freeze_afterwards(path: str) -> None:
             return
         if frame.f_code is Inbox.next.__code__:
             assert argument is None
-            wait_for_word.function(path)
+            wait_for_word.function(f"{path}-sent")
         elif frame.f_code is child.Worker.send.__code__:
             os.kill(os.getpid(), signal.SIGSTOP)
 
