@@ -21,17 +21,21 @@ async def gather_facts(runner: Runner, job: Job) -> Facts:
     engine = runner.engine()
     task = runner.tasks.get(job.task)
     executor = None if task is None else task.executor
-    now = to_datetime(runner.clock.now())
+    instant = runner.clock.now()
+    now = to_datetime(instant)
     if job.state is State.RUNNING and job.instance is not None:
         alive = engine.is_alive(job.instance)
         return Facts(job=job, now=now, executor=executor, owner_alive=alive)
     if job.finished:
         return Facts(job=job, now=now, executor=executor)
     around = await engine.store.surroundings(job, most=AHEAD_MAX + 1)
+    window = around.window
     return Facts(
         job=job,
         now=now,
         executor=executor,
+        window=None if window is None else window.sentence,
+        opens_at=None if window is None else to_datetime(window.opening(instant)),
         takers=tuple(_taker(runner, row) for row in around.takers if engine.is_alive(row.instance)),
         ahead=None if around.ahead is None else Count.up_to(around.ahead, most=AHEAD_MAX),
         queue=around.queue,

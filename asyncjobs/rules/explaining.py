@@ -43,6 +43,10 @@ class Facts(Struct, frozen=True, kw_only=True):
     """Of a waiting job, where something is set for its queue."""
     limit: LimitStanding | None = None
     """Of a waiting job that has a limit by key."""
+    window: str | None = None
+    """Of a waiting job that has one, in English."""
+    opens_at: datetime | None = None
+    """When that opens: the present moment where it is open."""
 
 
 class Explanation(Struct, frozen=True, kw_only=True):
@@ -109,6 +113,18 @@ def running(facts: Facts) -> Explanation | None:
         code="running",
         sentence=f"It is running, attempt {job.attempt}, since {_shown(job.started_at)}{asked}.",
         data={**data, "cancel_reason": job.cancel_reason},
+    )
+
+
+def closed_window(facts: Facts) -> Explanation | None:
+    """It is outside the hours in which it may start."""
+    at = facts.opens_at
+    if at is None or at <= facts.now or facts.job.run_at > at:  # then it is due later still
+        return None
+    return Explanation(
+        code="window",
+        sentence=f"Its window is closed until {_shown(at)}. It may start: {facts.window}.",
+        data={"at": at, "window": facts.window},
     )
 
 
@@ -254,8 +270,8 @@ def in_line(facts: Facts) -> Explanation | None:
 
 
 REASONS: list[Reason] = [
-    expired, finished, running, due_later, paused, limited, unknown_task, no_instance, full_queue,
-    queue_rate, no_room, in_line,
+    expired, finished, running, closed_window, due_later, paused, limited, unknown_task,
+    no_instance, full_queue, queue_rate, no_room, in_line,
 ]  # fmt: skip
 """The first that has something to say is the answer; what narrows the claim puts its own in."""
 

@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from ..inventory import AuditEntry, LimitStanding, Queue, QueueStanding
 from ..records import Job
+from ..rules.window import Window
 
 
 class AuditNote(Struct, frozen=True):
@@ -53,6 +54,8 @@ class Surroundings(NamedTuple):
     """``None`` where it has no limit by key."""
     ahead: int | None
     """How many due jobs of its queue come before it; ``None`` when it is not due."""
+    window: Window | None
+    """``None`` where it may start at any hour."""
 
 
 class Overviewed(Protocol):

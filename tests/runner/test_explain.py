@@ -21,6 +21,7 @@ from asyncjobs import (
     Runner,
     Tasks,
     UnknownJob,
+    Window,
 )
 from asyncjobs.inventory import Count
 from asyncjobs.rules.explaining import AHEAD_MAX, REASONS
@@ -101,6 +102,28 @@ async def test_job_that_is_due_later_says_when(runner: Runner, clock: ManualCloc
 
     assert (found.code, found.data["at"]) == ("scheduled", clock.datetime() + timedelta(seconds=60))
     assert found.sentence == "It is due later, at 2030-01-01 00:01:00+00:00."
+
+
+async def test_job_outside_its_window_says_when_that_opens(
+    runner: Runner, clock: ManualClock
+) -> None:
+    at_eight = good.options(window=Window("08:00", "18:00", tz="UTC"))
+    clock.advance(7 * 3_600)
+    for handle in (
+        await at_eight.enqueue(),
+        await keyed.options(window=Window("08:00", "18:00")).enqueue("t"),
+    ):
+        found = await why(runner, handle)
+        assert (found.code, found.data["at"]) == ("window", clock.datetime() + timedelta(hours=1))
+        assert found.sentence == (
+            "Its window is closed until 2030-01-01 08:00:00+00:00. "
+            "It may start: From 08:00 to 18:00 (UTC)."
+        )
+    later = await good.options(window=Window("08:00", "18:00"), delay=2 * 3_600).enqueue()
+    assert (await why(runner, later)).code == "scheduled"
+    await runner.registry.pause_queue("default")
+    clock.advance(3 * 3_600)
+    assert (await why(runner, later)).code == "paused"
 
 
 async def test_job_that_failed_says_when_it_is_tried_again(runner: Runner) -> None:

@@ -6,6 +6,7 @@ import sqlite3
 
 from ...clock import to_instant
 from ...records import Job
+from ...rules.window import window_of
 from ...states import State
 from ..overview import Surroundings, TakerRow
 from .gates import standing_of
@@ -21,11 +22,13 @@ def surroundings(connection: sqlite3.Connection, now: int, *, job: Job, most: in
     ahead = None
     if job.state is State.QUEUED and to_instant(job.run_at, "run_at") <= now:
         ahead = _ahead_of(connection, job, now, most)
+    options = connection.execute(STATEMENTS["options_of"], (job.seq,)).fetchone()
     return Surroundings(
         _takers(connection, job.queue),
         standing_of(connection, job.queue, now),
         limit_of(connection, job.id, now),
         ahead,
+        window_of(options[0]) if options else None,
     )
 
 

@@ -571,6 +571,9 @@ WHERE state = 'running' AND instance = ? GROUP BY task;
 SELECT id FROM asyncjobs_jobs INDEXED BY asyncjobs_running
 WHERE state = 'running' AND queue = ? LIMIT ?;
 
+-- options_of: what is kept with one job.
+SELECT options FROM asyncjobs_jobs WHERE seq = ?;
+
 -- due_before: due jobs of one queue and priority before a place, counted up to a limit.
 SELECT count(*) FROM (
   SELECT 1 FROM asyncjobs_jobs INDEXED BY asyncjobs_claimable
