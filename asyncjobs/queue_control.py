@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
 from datetime import timedelta
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 
 _ENDS = ("completed", "failed", "cancelled", "retrying", "snoozed", "deleted", "parked")
 """What can bring a queue nearer to having nothing to do."""
+
+DRAIN_LOOK_SECONDS = 1.0
+"""How often to look also without such an event: a window closes, a job is replaced, and the queue
+is paused, without one."""
 
 
 class QueueControl(Changes):
@@ -97,8 +102,16 @@ class QueueControl(Changes):
         after = await self._runner.cursor()
         events = _follow_queue(engine, after, queue)
         async with contextlib.aclosing(events):
-            while not await self._drained(queue):
-                await anext(events, None)
+            step: asyncio.Future[object] = asyncio.ensure_future(anext(events, None))
+            try:
+                while not await self._drained(queue):
+                    await asyncio.wait([step], timeout=DRAIN_LOOK_SECONDS)
+                    if step.done():
+                        step.result()
+                        step = asyncio.ensure_future(anext(events, None))
+            finally:
+                step.cancel()
+                await asyncio.wait([step])
 
     async def _drained(self, queue: str) -> bool:
         engine = self._runner.engine()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from asyncjobs import InvalidOption, Rate, Runner, RunnerClosed, Tasks
+from asyncjobs import InvalidOption, Rate, Runner, RunnerClosed, Tasks, Unique
 from asyncjobs.testing import ManualClock, run_until_idle
 
 from .support import until
@@ -222,6 +222,22 @@ async def test_draining_a_paused_queue_waits_for_what_runs(runner: Runner, door:
     door.opened.set()
     await draining
     assert await runner.registry.count(state="queued") == 2
+
+
+async def test_draining_notices_what_no_event_tells(
+    runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("asyncjobs.queue_control.DRAIN_LOOK_SECONDS", 0.01)
+    await runner.registry.set_queue("doors", running=0)
+    moved = through.options(unique=Unique(on_conflict="replace"))
+    await moved.enqueue()
+    draining = asyncio.ensure_future(runner.registry.drain_queue("doors"))
+    await until(lambda: runner.engine().feed.listening)
+    assert not draining.done()
+    await through.options(
+        unique=Unique(on_conflict="replace"), queue="elsewhere", delay=60
+    ).enqueue()
+    await draining
 
 
 async def test_draining_ends_with_the_runner(tmp_path: Path, door: Door) -> None:
