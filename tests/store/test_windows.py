@@ -7,6 +7,7 @@ from datetime import timedelta
 import msgspec
 import pytest
 
+from asyncjobs.records import Hold
 from asyncjobs.rules.limits import FLUSH_ROWS_MAX
 from asyncjobs.rules.window import Window
 from asyncjobs.states import Event
@@ -129,6 +130,18 @@ async def test_new_job_starts_directly_only_while_its_window_is_open(desk: Desk)
     _, result = await desk.do(InsertAndClaim(Insert([opened]), claim))
     assert [job.id for job in result.jobs] == [opened.id]
     assert not result.left
+
+
+async def test_replaced_job_waits_for_the_window_of_the_new_one_alone(desk: Desk) -> None:
+    hold = Hold("queued", "replace")
+    job_id = await desk.add(key="\x01k", hold=hold)
+    await desk.add(key="\x01k", hold=hold, options=DAY)
+    job = await desk.get(job_id)
+    assert (job.status, job.reason) == ("scheduled", "window")
+    assert job.run_at == desk.clock.datetime() + timedelta(hours=8)
+    await desk.add(key="\x01k", hold=hold, options=NIGHT)
+    job = await desk.get(job_id)
+    assert (job.status, job.reason) == ("queued", None)
 
 
 async def test_putting_off_seeks_its_rows_by_seq(

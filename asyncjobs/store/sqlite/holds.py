@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from msgspec.structs import replace
 
 from ...records import Accepted, Hold, NewJob
+from ...rules.window import due_in_window
 from .admitting import Arrival, step_in, step_out
 from .transaction import Transaction, to_json
 
@@ -70,10 +71,12 @@ class Holds:
             tags = to_json(job.tags).decode() if job.tags else None
             expires_at = job.expires_at if job.expires is None else tx.now + job.expires
             tx.expiring = tx.expiring or expires_at is not None
-            run_at = self._run_at(job, holder)
+            wanted_at = self._run_at(job, holder)
+            run_at = due_in_window(job.options, wanted_at, tx.now)
             ((state,),) = tx.fetch(
                 "replace_job", holder.seq, job.queue, job.priority, run_at,
                 job.max_crashes, job.trigger, tags, job.options, expires_at, job.own_retention,
+                "window" if run_at > wanted_at else None,
             )  # fmt: skip
             if job.queue != holder.queue:
                 tx.count_move_queue(holder.queue, job.queue, job.task, state)

@@ -66,7 +66,7 @@ END AND (j.claim > 0 OR j.expires_at IS NULL OR j.expires_at > ?2);
 -- of a schedule stays one, since the next may wait for its end.
 UPDATE asyncjobs_jobs
 SET queue = ?2, priority = ?3, run_at = ?4, max_crashes = ?5, tags = ?7, expires_at = ?9,
-    own_retention = ?10,
+    own_retention = ?10, reason = iif(state = 'blocked', reason, ?11),
     trigger = iif(options ->> '$.scheduled' IS NULL, ?6, trigger),
     options = iif(options ->> '$.scheduled' IS NULL, ?8,
       json_set(ifnull(?8, '{}'), '$.scheduled', options -> '$.scheduled'))
