@@ -137,6 +137,8 @@ class Limit(Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if self.key is not None and not callable(self.key):
             check_text(self.key, "Limit(key)")
+        if inspect.iscoroutinefunction(self.key):
+            raise InvalidOption("Limit(key) must not be an async function: nobody would await it")
         if self.running is not None:
             check_running(self.running, "Limit(running)")
         if self.rate is not None:

@@ -291,6 +291,7 @@ async def test_key_of_the_longest_size_and_numbers_and_defaults_are_taken(runner
         ({"rate": 5}, r"Limit\(rate\) must be a Rate"),
         ({"key": ""}, r"Limit\(key\) must not be empty"),
         ({"key": 5}, r"Limit\(key\) must be a str"),
+        ({"key": sync.function}, r"Limit\(key\) must not be an async function"),
         ({"name": ""}, r"Limit\(name\)"),
     ],
 )
