@@ -7,17 +7,21 @@ from typing import Any
 
 import pytest
 
-from asyncjobs.records import JobLimit
+from asyncjobs.records import Hold, JobLimit
 from asyncjobs.states import Event
-from asyncjobs.store.base import Disown, Prune, Requeue
+from asyncjobs.store.base import Delete, Disown, Prune, Requeue
 from asyncjobs.store.expiry import Expire
+from asyncjobs.store.queueing import SetQueue
 from asyncjobs.store.retention import PruneRetained
 
-from .kit import SECOND, Desk
+from .kit import SECOND, TASKS, Desk
 from .rota import Rota
 from .test_admitting import STOPS, add, claimed, end, ids, rows_of
 
 ONE = JobLimit("add", "k", 1)
+LIMITED = '{"limited":true}'
+STRANGE = {"strange": "coroutine"}
+LIMITED_NIGHT = '{"window":{"opens":"22:00","closes":"06:00"},"limited":true}'
 
 
 async def test_job_that_expires_in_its_line_is_passed_over(desk: Desk) -> None:
@@ -147,3 +151,145 @@ async def test_jobs_of_schedules_share_a_key_with_others(desk: Desk) -> None:
         await desk.report(end(desk, run, followed=True))
     assert [trigger for trigger, _ in seen] == ["api", "schedule:a", "schedule:b"]
     assert seen[0][1] == by_hand
+
+
+async def test_parked_job_that_is_put_off_waits_in_its_line_and_the_next_goes(desk: Desk) -> None:
+    limit = JobLimit("strange", "k", 1)
+    nightly = await desk.add(task="strange", limit=limit, options=LIMITED_NIGHT)
+    daily = await desk.add(task="strange", limit=limit, options=LIMITED)
+    await desk.claim()  # by one that does not have the task
+    desk.clock.advance(6 * 3_600)
+    assert (await desk.claim(tasks=STRANGE)).jobs == []
+    job = await desk.get(nightly)
+    assert (job.state, job.reason) == ("blocked", "limit")
+    assert [run.id for run in (await desk.claim(tasks=STRANGE)).jobs] == [daily]
+    assert await desk.store.check() == []
+    desk.clock.advance(16 * 3_600)
+    assert await desk.rescue()
+    assert (await desk.claim(tasks=STRANGE)).jobs[0].id == daily
+    assert await desk.store.check() == []
+
+
+async def test_parked_job_does_not_start_while_its_key_is_pushed_back(desk: Desk) -> None:
+    limit = JobLimit("shared", "k", 2)
+    (first,) = await add(desk, 1, limit)
+    parked = await desk.add(task="strange", limit=limit, options=LIMITED)
+    (run,) = await claimed(desk)
+    opens_at = desk.clock.now() + 60 * SECOND
+    await desk.report(end(desk, run, Event.RETRYING, run_at=opens_at, key_opens_at=opens_at))
+    assert (await desk.claim(tasks=STRANGE)).jobs == []
+    assert await desk.store.check() == []
+    desk.clock.move_to(opens_at)
+    both = (await desk.claim(tasks={**TASKS, **STRANGE})).jobs
+    assert {run.id for run in both} == {first, parked}
+
+
+async def test_limit_that_was_given_last_in_a_bulk_holds(desk: Desk) -> None:
+    caps = [*range(1, 20), 3]
+    await desk.insert(*[desk.job(limit=JobLimit("add", "k", cap)) for cap in caps])
+    assert len(await claimed(desk)) == 3
+
+
+async def test_replaced_job_keeps_the_permit_that_it_had(desk: Desk) -> None:
+    hold = Hold("queued", "replace")
+    paced = JobLimit("add", "k", 1, (1, SECOND, 1))
+    (first,) = await add(desk, 1, paced)
+    waiting = desk.job(limit=paced, options=LIMITED, key="\x01k", hold=hold)
+    await desk.insert(waiting)
+    await add(desk, 1, paced)
+    desk.clock.advance(1)
+    await desk.cancel(first)
+    for priority in (-1, -2):
+        assert (await desk.get(waiting.id)).state == "queued"
+        await desk.add(limit=paced, options=LIMITED, key="\x01k", hold=hold, priority=priority)
+        await desk.claim(room={"thread": 1})
+    (run,) = await claimed(desk)
+    assert run.id == waiting.id
+    assert await desk.store.check() == []
+
+
+async def test_replaced_job_that_is_due_later_gives_its_permit_to_the_next(desk: Desk) -> None:
+    hold = Hold("queued", "replace")
+    replaced = desk.job(limit=ONE, options=LIMITED, key="\x01k", hold=hold)
+    await desk.insert(replaced)
+    (behind,) = await add(desk, 1, ONE)
+    await desk.add(limit=ONE, options=LIMITED, key="\x01k", hold=hold, delay=SECOND)
+    assert ids(await claimed(desk)) == [behind]
+    assert (await desk.get(replaced.id)).state == "blocked"
+    assert await desk.store.check() == []
+
+
+# Rates
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+@pytest.mark.parametrize("event", [Event.RETRYING, Event.SNOOZED, Event.RELEASED, None])
+async def test_job_that_comes_back_waits_for_the_rate_as_each_start_counts(
+    desk: Desk, event: Event | None, ordered: bool
+) -> None:
+    limit = JobLimit("add", "k", 1 if ordered else None, (1, 60 * SECOND, 1), ordered)
+    first, second = await add(desk, 2, limit)
+    (run,) = await claimed(desk)
+    if event is None:
+        await desk.rescue()
+    else:
+        await desk.report(end(desk, run, event))
+    assert await claimed(desk) == []
+    assert await desk.store.check() == []
+    desk.clock.advance(60)
+    (run,) = await claimed(desk)
+    assert run.id == first
+    await desk.report(end(desk, run))
+    assert await claimed(desk) == []
+    desk.clock.advance(60)
+    assert ids(await claimed(desk)) == [second]
+
+
+async def test_rate_of_a_key_counts_although_its_jobs_are_deleted(desk: Desk) -> None:
+    limit = JobLimit("add", "k", None, (1, 60 * SECOND, 1))
+    for wait in (0, 60):
+        (job,) = await add(desk, 1, limit)
+        assert len(await claimed(desk)) == (1 if wait == 0 else 0)
+        desk.clock.advance(wait)
+        assert ids(await claimed(desk)) == ([] if wait == 0 else [job])
+        await desk.cancel(job)
+        await desk.rescue()
+        await desk.do(Delete([job]))
+    desk.clock.advance(59)
+    await desk.do(Prune({}, 0, 9))
+    assert await rows_of(desk, "SELECT count(*) FROM asyncjobs_limits") == [(1,)]
+    desk.clock.advance(1)
+    await desk.do(Prune({}, 0, 9))
+    assert await rows_of(desk, "SELECT count(*) FROM asyncjobs_limits") == [(0,)]
+
+
+async def test_full_key_with_a_rate_goes_on_when_a_run_ends_and_not_by_time(desk: Desk) -> None:
+    await add(desk, 3, JobLimit("add", "k", 1, (10, SECOND, 5)))
+    result = await desk.claim()
+    assert (len(result.jobs), result.next_run_at) == (1, None)
+    desk.clock.advance(1)
+    assert (await desk.claim()).next_run_at is None
+    await desk.report(end(desk, result.jobs[0]))
+    assert len(await claimed(desk)) == 1
+
+
+async def test_keys_whose_jobs_nobody_starts_are_looked_at_once_a_second(desk: Desk) -> None:
+    await desk.do(pausing(True))
+    for key in range(10):
+        await add(desk, 5, JobLimit("add", str(key), None, (1_000 + key, SECOND, 2)))
+        desk.clock.advance(0.0123)
+    looks, end_at = 0, desk.clock.now() + 60 * SECOND
+    while desk.clock.now() < end_at:
+        result = await desk.claim()
+        assert result.next_run_at is not None
+        desk.clock.move_to(result.next_run_at)
+        looks += 1
+    assert looks < 60 + 10 * 20
+    await desk.do(pausing(False))
+    assert len(await claimed(desk)) == 20
+
+
+def pausing(paused: bool) -> SetQueue:
+    return SetQueue(
+        queue="default", note_id=f"{paused}", actor=None, action="set", what="{}", paused=paused
+    )

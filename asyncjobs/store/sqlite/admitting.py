@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from math import ceil
 from typing import Any, NamedTuple
 
+from ...clock import MICROSECONDS
 from ...records import JobLimit, NewJob, Transition
 from ...rules.limiting import Pace
 from ...states import FINISHED, Event, State
@@ -19,6 +20,8 @@ from .transaction import Transaction, to_json
 
 ADMITTED_MAX = 1_000
 """Jobs of a key that are admitted in one transaction; the next claim goes on."""
+LOOK_MICROSECONDS = MICROSECONDS
+"""How rarely at last one looks whether what was admitted has started, as in a paused queue."""
 
 
 class Arrival(NamedTuple):
@@ -29,19 +32,28 @@ class Arrival(NamedTuple):
     job: NewJob[Any]
 
 
-def line_up(tx: Transaction, arrivals: Sequence[Arrival]) -> None:
-    """Give new jobs, which are queued, their places; those without a permit are held."""
-    limits = _limits(tx, {arrival.job.limit for arrival in arrivals if arrival.job.limit})
+def line_up(tx: Transaction, arrivals: Sequence[Arrival], *, permit: int | None = None) -> None:
+    """Give new jobs, which are queued, their places; those without a permit are held.
+
+    ``permit`` is the key of which they have one already: one that was changed keeps it.
+    """
+    # What was given last holds, and there are few different ones.
+    given = dict.fromkeys(arrival.job.limit for arrival in reversed(arrivals))
+    limits = _limits(tx, [limit for limit in reversed(given) if limit])
     rows: list[Any] = []
+    waiting: list[int] = []
     for seq, run_at, job in arrivals:
         assert job.limit is not None
         limit_id = limits[job.limit.name, job.limit.key]
-        if job.limit.ordered:  # by seq alone, delayed or not
-            rows += (seq, limit_id, "ready", 0, 0)
+        place = "ready" if job.limit.ordered or run_at <= tx.now else "later"
+        if place == "ready" and limit_id == permit:
+            place = "in"
         else:
-            rows += (seq, limit_id, "ready" if run_at <= tx.now else "later", job.priority, run_at)
+            waiting.append(seq)
+        # Ordered ones by seq alone, delayed or not.
+        rows += (seq, limit_id, place, *((0, 0) if job.limit.ordered else (job.priority, run_at)))
     tx.write_rows("insert_limited", rows)
-    _admit(tx, limits.values(), queued=[arrival.seq for arrival in arrivals])
+    _admit(tx, limits.values(), queued=waiting)
 
 
 def _limits(tx: Transaction, limits: Iterable[JobLimit]) -> dict[tuple[str, str], int]:
@@ -70,28 +82,31 @@ def leave_line(tx: Transaction, transitions: Sequence[Transition]) -> None:
     """What becomes of the permits of runs that have ended or are to run again."""
     finished = [t.seq for t in transitions if t.state in FINISHED]
     failed = [t.seq for t in transitions if t.state is State.FAILED]
-    again = [(t.seq, t.run_at) for t in transitions if t.run_at is not None and t.run_at > tx.now]
+    again = [(t.seq, t.run_at) for t in transitions if t.run_at is not None]
     limits: set[int] = set()
     if finished:
         limits |= _leave(tx, finished, failed)
     if again:
-        limits |= _step_back(tx, again)
+        limits |= _step_back(tx, again, started=True)
     for t in transitions:
         if t.key_opens_at is not None:
             _close_key(tx, t.seq, t.key_opens_at)
     _admit(tx, limits)
 
 
-def _step_back(tx: Transaction, later: Sequence[tuple[int, int]]) -> set[int]:
-    """Jobs that are due later: meanwhile others of their keys may run, unless they are ordered."""
-    rows = tx.fetch("step_back", to_json(later).decode())
-    _hold(tx, [seq for _, seq in rows])
+def _step_back(tx: Transaction, again: Sequence[tuple[int, int]], *, started: bool) -> set[int]:
+    """Jobs that are due later: meanwhile others of their keys may run, unless they are ordered.
+
+    Where there is a rate, one that has ``started`` needs another permit in any case.
+    """
+    rows = tx.fetch("step_back", to_json(again).decode(), tx.now, started)
+    _take_back(tx, [seq for _, seq in rows])
     return {limit_id for limit_id, _ in rows}
 
 
 def step_back(tx: Transaction, later: Sequence[tuple[int, int]]) -> bool:
     """Jobs that a claim has put off; whether others may have got their permits."""
-    limits = _step_back(tx, later)
+    limits = _step_back(tx, later, started=False)
     _admit(tx, limits)
     return bool(limits)
 
@@ -99,7 +114,7 @@ def step_back(tx: Transaction, later: Sequence[tuple[int, int]]) -> bool:
 def _close_key(tx: Transaction, seq: int, opens_at: int) -> None:
     """Let no job of the key start before then, not even those that hold a permit already."""
     for (limit_id,) in tx.fetch("close_limit", opens_at, seq):
-        _hold(tx, [recalled for (recalled,) in tx.fetch("recall_permits", limit_id)])
+        _take_back(tx, [recalled for (recalled,) in tx.fetch("recall_permits", limit_id)])
 
 
 def leave_waiting(tx: Transaction, seqs: Sequence[int]) -> None:
@@ -121,7 +136,7 @@ def change_key(tx: Transaction, seq: int, limit: JobLimit | None) -> None:
     if [new] != old:
         tx.fetch("change_key", new, seq)
         _admit(tx, old)  # it may have stopped that key
-        tx.fetch("delete_limits", to_json(old).decode())
+        tx.fetch("delete_limits", to_json(old).decode(), tx.now)
 
 
 def rejoin_line(tx: Transaction, seqs: str) -> None:
@@ -132,30 +147,32 @@ def rejoin_line(tx: Transaction, seqs: str) -> None:
 
 def forget_places(tx: Transaction, seqs: str) -> None:
     """Jobs that are deleted, as JSON; keys without jobs go with them."""
-    limits = {limit_id for (limit_id,) in tx.fetch("delete_limited", seqs)}
+    limits = {limit_id for limit_id, _ in tx.fetch("delete_limited", seqs)}
     if limits:
         _admit(tx, limits)
-        tx.fetch("delete_limits", to_json(list(limits)).decode())
+        tx.fetch("delete_limits", to_json(list(limits)).decode(), tx.now)
 
 
-def step_out(tx: Transaction, seq: int, *, limited: bool) -> list[int]:
+def step_out(tx: Transaction, seq: int, *, limited: bool) -> list[tuple[int, str]]:
     """Take a waiting job that is about to be changed out of its line, if it is in one.
 
     Nobody gets its permit yet: it may come back with the same key, and then has its turn. What is
     to be ``limited`` has to be queued, whatever blocked it.
     """
-    left = tx.fetch("delete_limited", to_json([seq]).decode())
+    left: list[tuple[int, str]] = tx.fetch("delete_limited", to_json([seq]).decode())
     _note(tx, tx.fetch("step_out", seq, limited), Event.ADMITTED, State.BLOCKED, State.QUEUED)
-    return [limit_id for (limit_id,) in left]
+    return left
 
 
-def step_in(tx: Transaction, arrival: Arrival, left: Sequence[int]) -> None:
+def step_in(tx: Transaction, arrival: Arrival, left: Sequence[tuple[int, str]]) -> None:
     """Line up what was changed, and give others what it has left."""
     if arrival.job.limit is not None:
-        line_up(tx, [arrival])
+        permit = next((limit_id for limit_id, place in left if place == "in"), None)
+        line_up(tx, [arrival], permit=permit)
     if left:
-        _admit(tx, left)
-        tx.fetch("delete_limits", to_json(left).decode())
+        limits = [limit_id for limit_id, _ in left]
+        _admit(tx, limits)
+        tx.fetch("delete_limits", to_json(limits).decode(), tx.now)
 
 
 def look_at_lines(tx: Transaction) -> int | None:
@@ -193,6 +210,10 @@ class _Room(NamedTuple):
         """Its rate."""
         rate = self.rate_jobs
         return None if rate is None else Pace(rate, self.rate_per, self.rate_burst)
+
+    def is_full(self, admitted: int) -> bool:
+        """Whether it runs as many as it may with so many more: an end makes room, not time."""
+        return self.running is not None and self.taken + admitted >= self.running
 
     def free(self, now: int) -> int:
         """How many may be admitted."""
@@ -240,16 +261,25 @@ def _pace(tx: Transaction, room: _Room, admitted: int, *, full: bool) -> None:
     if room.opens_at is not None and room.opens_at > tx.now:
         return  # it was pushed back
     spent = room.spent
-    if pace is not None:
-        spent = pace.after(room.spent, tx.now, admitted) if admitted else spent
-        if full:
-            opens_at = pace.next_at(spent, tx.now)
-            if opens_at <= tx.now:  # what is admitted has not started yet
-                opens_at = tx.now + ceil(pace.interval)
-    elif admitted == ADMITTED_MAX:
+    if pace is not None and admitted:
+        spent = pace.after(room.spent, tx.now, admitted)
+    if admitted == ADMITTED_MAX:
         opens_at = tx.now
+    elif pace is not None and full and not room.is_full(admitted):
+        opens_at = pace.next_at(spent, tx.now)
+        if opens_at <= tx.now:
+            opens_at = _look_again(pace, opens_at, tx.now)
     if (spent, opens_at) != (room.spent, room.opens_at):
         tx.fetch("pace_limit", spent, opens_at, room.limit_id)
+
+
+def _look_again(pace: Pace, opened_at: int, now: int) -> int:
+    """When to see whether what is admitted has started: the longer it has not, the more rarely."""
+    pause = max(ceil(pace.interval), min((now - opened_at) // 2, LOOK_MICROSECONDS))
+    if pause < LOOK_MICROSECONDS:
+        return now + pause
+    # At full seconds: however many keys wait like this, they are one look.
+    return -(-(now + pause) // LOOK_MICROSECONDS) * LOOK_MICROSECONDS
 
 
 def _free(tx: Transaction, seqs: Sequence[int]) -> None:
@@ -264,6 +294,13 @@ def _hold(tx: Transaction, seqs: Sequence[int]) -> None:
     if seqs:
         rows = tx.fetch("hold", to_json(seqs).decode())
         _note(tx, rows, Event.HELD, State.QUEUED, State.BLOCKED)
+
+
+def _take_back(tx: Transaction, seqs: Sequence[int]) -> None:
+    """Block jobs that held a permit, and that are queued or parked."""
+    if seqs:
+        tx.fetch("unpark", to_json(seqs).decode())
+        _hold(tx, seqs)
 
 
 def _note(tx: Transaction, rows: list[Any], event: Event, old: State, new: State) -> None:

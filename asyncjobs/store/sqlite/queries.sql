@@ -926,7 +926,12 @@ WHERE seq = ?1 AND state = 'blocked' AND (reason = 'limit' OR ?2) RETURNING seq,
 
 -- hold: queued jobs that have no permit.
 UPDATE asyncjobs_jobs SET state = 'blocked', reason = 'limit'
-WHERE seq IN (SELECT value FROM json_each(?)) RETURNING seq, claim, queue, task;
+WHERE seq IN (SELECT value FROM json_each(?)) AND +state = 'queued'
+RETURNING seq, claim, queue, task;
+
+-- unpark: parked jobs that have no permit any more; that is what blocks them now.
+UPDATE asyncjobs_jobs SET reason = 'limit'
+WHERE seq IN (SELECT value FROM json_each(?)) AND +state = 'blocked';
 
 -- leave_line: jobs that are finished give their permits back, but for those that failed under a key
 -- that stops then.
@@ -936,22 +941,25 @@ WHERE seq IN (SELECT value FROM json_each(?1)) AND place IS NOT NULL
     SELECT 1 FROM asyncjobs_limits AS k WHERE k.id = asyncjobs_limited.limit_id AND k.stops))
 RETURNING limit_id;
 
--- step_back: the jobs [[seq, run_at], ...] are due later, and not in the way of others till then.
-UPDATE asyncjobs_limited SET place = 'later', run_at = json_extract(w.value, '$[1]')
-FROM json_each(?) AS w
-WHERE asyncjobs_limited.seq = json_extract(w.value, '$[0]') AND NOT EXISTS (
-  SELECT 1 FROM asyncjobs_limits AS k WHERE k.id = asyncjobs_limited.limit_id AND k.ordered)
+-- step_back: of the jobs [[seq, run_at], ...] those due later are not in the way of others till
+-- then, unless their key is ordered; those that have started line up for another start of a rate.
+UPDATE asyncjobs_limited
+SET place = iif(k.ordered OR json_extract(w.value, '$[1]') <= ?2, 'ready', 'later'),
+    run_at = iif(k.ordered, 0, json_extract(w.value, '$[1]'))
+FROM json_each(?1) AS w CROSS JOIN asyncjobs_limits AS k
+WHERE asyncjobs_limited.seq = json_extract(w.value, '$[0]') AND k.id = asyncjobs_limited.limit_id
+  AND (NOT k.ordered AND json_extract(w.value, '$[1]') > ?2 OR ?3 AND k.rate_jobs IS NOT NULL)
 RETURNING limit_id, seq;
 
 -- close_limit: a job's key admits none before an instant.
 UPDATE asyncjobs_limits SET opens_at = max(ifnull(opens_at, 0), ?)
 WHERE id = (SELECT limit_id FROM asyncjobs_limited WHERE seq = ?) RETURNING id;
 
--- recall_permits: those of a key whose jobs have not started.
+-- recall_permits: those of a key whose jobs have not started, parked ones included.
 UPDATE asyncjobs_limited SET place = 'ready'
 WHERE limit_id = ? AND place = 'in'
   AND EXISTS (SELECT 1 FROM asyncjobs_jobs AS j WHERE j.seq = asyncjobs_limited.seq
-              AND +j.state = 'queued')
+              AND +j.state IN ('queued', 'blocked'))
 RETURNING seq;
 
 -- rejoin_line: jobs that start anew, now or later, line up again; one that has kept its permit has it.
@@ -969,12 +977,25 @@ SELECT limit_id FROM asyncjobs_limited WHERE seq = ?;
 UPDATE asyncjobs_limited SET limit_id = ?, place = NULL WHERE seq = ?;
 
 -- delete_limited: places of deleted jobs.
-DELETE FROM asyncjobs_limited WHERE seq IN (SELECT value FROM json_each(?)) RETURNING limit_id;
+DELETE FROM asyncjobs_limited WHERE seq IN (SELECT value FROM json_each(?))
+RETURNING limit_id, place;
 
--- delete_limits: keys that have no jobs any more.
+-- delete_limits: keys that have no jobs any more, unless what they have used up of their rate, or
+-- how long they are closed, counts for the next one.
 DELETE FROM asyncjobs_limits
-WHERE id IN (SELECT value FROM json_each(?)) AND NOT EXISTS (
-  SELECT 1 FROM asyncjobs_limited AS l WHERE l.limit_id = asyncjobs_limits.id);
+WHERE id IN (SELECT value FROM json_each(?1)) AND spent <= ?2 AND ifnull(opens_at, 0) <= ?2
+  AND NOT EXISTS (
+    SELECT 1 FROM asyncjobs_limited AS l WHERE l.limit_id = asyncjobs_limits.id);
+
+-- prune_limits: the same for keys of which that counts no longer, among a number of neighbours;
+-- each time others, since there is no index that would tell them from keys with jobs.
+DELETE FROM asyncjobs_limits WHERE id IN (
+  SELECT k.id FROM (
+    SELECT id, spent, opens_at FROM asyncjobs_limits
+    WHERE id >= ?1 % (SELECT max(id) + 1 FROM asyncjobs_limits) ORDER BY id LIMIT ?2
+  ) AS k
+  WHERE k.spent <= ?1 AND ifnull(k.opens_at, 0) <= ?1
+    AND NOT EXISTS (SELECT 1 FROM asyncjobs_limited AS l WHERE l.limit_id = k.id));
 
 -- next_look: when a held job falls due, or a key opens.
 SELECT min(at) FROM (

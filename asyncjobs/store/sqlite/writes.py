@@ -39,6 +39,7 @@ from .usage import note_usage
 FREE_PAGES_MAX = 1_000
 """Unused pages that the file keeps: new jobs fill them again, giving 4 MB back would not last."""
 PAGES_A_SLICE = 200
+LIMITS_A_SLICE = 200
 
 _queue_and_task = attrgetter("queue", "task")
 
@@ -243,6 +244,7 @@ def prune(tx: Transaction, operation: Prune) -> int:
     room -= prune_journal(tx, operation, room)
     tx.fetch("prune_instances", operation.journal_before)
     tx.fetch("prune_counts")
+    tx.fetch("prune_limits", tx.now, LIMITS_A_SLICE)
     tx.fetch("prune_failures", operation.journal_before)
     for _ in range(min(tx.value("free_pages") - FREE_PAGES_MAX, PAGES_A_SLICE)):
         tx.fetch("give_page_back")
