@@ -316,6 +316,12 @@ def test_no_absolute_paths_of_a_machine_and_no_addresses_of_registries() -> None
     assert found == []
 
 
+def test_package_holds_nothing_but_sources() -> None:
+    files = [path for path in PACKAGE.rglob("*") if path.is_file()]
+    kinds = {".py", ".sql", ".pyc"}
+    assert [p.name for p in files if p.suffix not in kinds and p.name != "py.typed"] == []
+
+
 def project_files() -> Iterator[Path]:
     kinds = {".py", ".sql", ".toml", ".md", ".txt", ".html", ".css", ".js", ".sh", ".yml", ""}
     roots = ("asyncjobs", "benchmarks", "examples", "tests", ".ci")
