@@ -167,7 +167,7 @@ def next_options(
     uniqueness = _what_is_the_same(own, key, uniqueness)
     due = _due(delay, at, uniqueness)
     keep_result = check_flag(own.keep_result if keep_result is None else keep_result, "keep_result")
-    window = window or own.window
+    window = own.window if window is None else check_window(window)
     on_complete = on_complete or own.on_complete
     on_failure, limit = on_failure or own.on_failure, limit or own.limit
     expires_in, expires_at = _expiry(own, expires, due, now)

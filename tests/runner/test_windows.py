@@ -18,6 +18,7 @@ from asyncjobs import (
     Retry,
     Runner,
     Tasks,
+    Unique,
     Window,
     current_job,
 )
@@ -201,7 +202,22 @@ async def test_job_of_a_transaction_of_the_application_waits_for_its_window(
         assert log.starts == [NEXT_EVENING]
 
 
-@pytest.mark.parametrize("window", ["22:00-06:00", ("22:00", "06:00"), True])
+async def test_job_that_is_replaced_by_one_without_a_window_no_longer_speaks_of_one(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    clock.move_to(MORNING)
+    runner, _ = runner_on(tmp_path, clock)
+    newest = Unique(on_conflict="replace")
+    async with runner:
+        handle = await light.options(window=NIGHT, unique=newest).enqueue()
+        assert (await handle.job()).reason == "window"
+        await light.options(delay=60, unique=newest).enqueue()
+
+        job = await handle.job()
+        assert (job.status, job.reason) == ("scheduled", None)
+
+
+@pytest.mark.parametrize("window", ["22:00-06:00", ("22:00", "06:00"), True, ""])
 def test_window_that_is_none_is_refused_for_task_and_job(window: Any) -> None:
     with pytest.raises(InvalidOption, match="window must be a Window such as"):
         heavy.options(window=window)
