@@ -50,6 +50,8 @@ class Queue(Struct, frozen=True, kw_only=True):
     rate_jobs: int | None = None
     """How many may start in :attr:`rate_per` seconds."""
     rate_per: float | None = None
+    rate_burst: int | None = None
+    """How many may start at once after a quiet time."""
     weight: int | None = None
     """Its share of the starts; ``None`` counts as 1 where another queue has one."""
     priority_ageing: float | None = None

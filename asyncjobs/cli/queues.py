@@ -85,6 +85,10 @@ def _limits(queue: Queue) -> str:
         limits.append(f"{queue.running_max:,} at once")
     if queue.rate_jobs is not None and queue.rate_per is not None:
         limits.append(f"{queue.rate_jobs:,} in {amount(queue.rate_per)}")
+    if queue.weight is not None:
+        limits.append(f"weight {queue.weight:,}")
+    if queue.priority_ageing is not None:
+        limits.append(f"one priority higher every {amount(queue.priority_ageing)}")
     return ", ".join(limits)
 
 
@@ -100,6 +104,9 @@ def _document(queue: Queue) -> dict[str, object]:
         "running_max": queue.running_max,
         "rate_jobs": queue.rate_jobs,
         "rate_per": queue.rate_per,
+        "rate_burst": queue.rate_burst,
+        "weight": queue.weight,
+        "priority_ageing": queue.priority_ageing,
     }
 
 

@@ -69,10 +69,6 @@ class Pace(Struct, frozen=True):
         """Microseconds from one start to the next."""
         return self.per / self.jobs
 
-    def rate(self) -> Rate:
-        """The rate as people give it."""
-        return Rate(self.jobs, self.per / 1_000_000, self.burst)
-
     def room(self, spent: float, now: int) -> int:
         """How many may start now."""
         # Half a microsecond: instants of today have no finer grain as floats.

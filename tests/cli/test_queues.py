@@ -37,6 +37,7 @@ async def test_queues_are_listed_with_what_waits_and_what_is_set(desk: Desk, she
     await desk.claim(queues=("other",))
     await desk.do(setting("mail", paused=True, running=5, pace=Rate(100, per=60).pace()))
     await desk.do(setting("quiet", running=0))
+    await desk.do(setting("slow", weight=3, ageing=600_000_000))
 
     listed = shell("queues")
 
@@ -47,11 +48,13 @@ async def test_queues_are_listed_with_what_waits_and_what_is_set(desk: Desk, she
         ["mail", "paused", "1", "1", "1", "1", "0", SINCE, "5 at once, 100 in 1 min 0 s"],
         ["other", "open", "0", "0", "0", "0", "1"],
         ["quiet", "open", "0", "0", "0", "0", "0", "0 at once"],
+        ["slow", "open", *"00000", "weight 3, one priority higher every 10 min 0 s"],
     ]
     assert [line.split()[0] for line in shell("queues", "--paused").lines[1:]] == ["mail"]
-    mail = shell("queues", "--json").document["queues"][0]
+    mail, *_, slow = shell("queues", "--json").document["queues"]
     assert (mail["name"], mail["paused"], mail["running_max"]) == ("mail", True, 5)
-    assert (mail["rate_jobs"], mail["rate_per"]) == (100, 60.0)
+    assert (mail["rate_jobs"], mail["rate_per"], mail["rate_burst"]) == (100, 60.0, 10)
+    assert (slow["weight"], slow["priority_ageing"]) == (3, 600.0)
     assert (mail["counts"]["queued"], mail["counts"]["running"]) == (3, 1)
     assert mail["scheduled"] == mail["retrying"] == {"count": 1, "exact": True}
     assert mail["oldest_due"] == "2026-01-01T00:00:00Z"

@@ -79,8 +79,8 @@ def test_burst_is_a_tenth_of_the_jobs_if_not_said(jobs: int, burst: int) -> None
     assert Rate(jobs).pace().burst == burst
 
 
-def test_rate_comes_back_from_the_store_as_it_was_given() -> None:
-    assert Rate(5, per=timedelta(minutes=1), burst=2).pace().rate() == Rate(5, 60.0, 2)
+def test_rate_is_stored_in_whole_microseconds() -> None:
+    assert Rate(5, per=timedelta(minutes=1), burst=2).pace() == Pace(5, 60_000_000, 2)
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from .transaction import STATEMENTS, Transaction, to_json
 SETTINGS = ("paused", "running", "pace", "weight", "ageing")
 
 HOLDERS_MAX = 10
-"""Jobs that are named where a queue runs as many as it may."""
+"""Jobs that are named where a queue, or a key, runs as many as it may."""
 
 
 class Gates:

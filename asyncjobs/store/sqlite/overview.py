@@ -12,11 +12,10 @@ from ...states import State
 from ..base import Filter
 from ..overview import InstanceRow
 from ..queueing import QueueSettings
-from .gates import read_settings
+from .gates import HOLDERS_MAX, read_settings
 from .listing import count_rows
 from .transaction import STATEMENTS, from_json
 
-HOLDERS_MAX = 10
 AHEAD_MAX = 10_000
 
 
@@ -53,6 +52,7 @@ def queues(connection: sqlite3.Connection, now: int, *, most: int) -> list[Queue
                 running_max=limits.running,
                 rate_jobs=limits.pace.jobs if limits.pace else None,
                 rate_per=limits.pace.per / MICROSECONDS if limits.pace else None,
+                rate_burst=limits.pace.burst if limits.pace else None,
                 weight=limits.weight,
                 priority_ageing=limits.ageing / MICROSECONDS if limits.ageing else None,
             )
