@@ -146,6 +146,22 @@ def test_every_step_of_a_job_leads_to_a_file() -> None:
     assert [file for file in files if not (ROOT / file).is_file()] == []
 
 
+def test_links_lead_to_headings() -> None:
+    headings = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```$", "", README, flags=re.S | re.M), re.M)
+    anchors = [re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings]
+    assert len(anchors) == len(set(anchors))
+    linked = set(re.findall(r"\]\(#([^)]*)\)", README))
+    assert len(linked) >= 10
+    assert linked - set(anchors) == set()
+
+
+def test_codes_of_explanations_are_those_of_the_code() -> None:
+    source = (ROOT / "asyncjobs/rules/explaining.py").read_text("utf-8")
+    (told,) = re.findall(r"Its `code` is for programs: (.*?), or how\s+it ended", README, re.DOTALL)
+    codes = re.findall(r'(?:code=|return )"(\w+)"', source)
+    assert set(re.findall(r"`(\w+)`", told)) == set(codes)
+
+
 def test_figures_and_defaults_are_those_of_the_code() -> None:
     from asyncjobs.rules import limits
     from asyncjobs.store import group_commit
