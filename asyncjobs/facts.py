@@ -6,7 +6,6 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from .clock import to_datetime
-from .inventory import Count
 from .records import Job
 from .rules.explaining import AHEAD_MAX, Facts, Taker
 from .states import State
@@ -28,7 +27,7 @@ async def gather_facts(runner: Runner, job: Job) -> Facts:
         return Facts(job=job, now=now, executor=executor, owner_alive=alive)
     if job.finished:
         return Facts(job=job, now=now, executor=executor)
-    around = await engine.store.surroundings(job, most=AHEAD_MAX + 1)
+    around = await engine.store.surroundings(job, most=AHEAD_MAX)
     window = around.window
     return Facts(
         job=job,
@@ -37,7 +36,7 @@ async def gather_facts(runner: Runner, job: Job) -> Facts:
         window=None if window is None else window.sentence,
         opens_at=None if window is None else to_datetime(window.opening(instant)),
         takers=tuple(_taker(runner, row) for row in around.takers if engine.is_alive(row.instance)),
-        ahead=None if around.ahead is None else Count.up_to(around.ahead, most=AHEAD_MAX),
+        ahead=around.ahead,
         queue=around.queue,
         limit=around.limit,
     )

@@ -12,7 +12,7 @@ from .states import State
 
 
 class Count(int):
-    """A number of jobs; ``exact`` is false when counting stopped at 10,000 (``str``: "10,000+")."""
+    """A number of jobs; ``exact`` is false when counting stopped early (``str``: "10,000+")."""
 
     exact: bool
 
@@ -147,8 +147,8 @@ class LimitStanding(Struct, frozen=True, kw_only=True):
     """Ids of jobs that hold permits, at most ten of them."""
     stopped_by: str | None
     """The job that failed, where the key waits until it is retried or deleted."""
-    ahead: int
-    """Jobs that wait for a permit before it, counted up to 10,000."""
+    ahead: Count
+    """Jobs that wait for a permit before it, counted up to 1,000."""
     opens_at: datetime | None
     """When the key admits again, where its rate or a job that pushed it back keeps it closed."""
 

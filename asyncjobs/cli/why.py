@@ -5,7 +5,6 @@ from __future__ import annotations
 import sqlite3
 
 from ..clock import to_datetime
-from ..inventory import Count
 from ..records import Job
 from ..rules.explaining import AHEAD_MAX, Explanation, Facts, Taker, explain
 from ..store.sqlite.explaining import surroundings
@@ -26,7 +25,7 @@ def why(connection: sqlite3.Connection, database: str, job: Job, now: int) -> Ex
             return True
 
     neighbours = Neighbours(f"{database}-runners", LEASE_SECONDS)
-    around = surroundings(connection, now, job=job, most=AHEAD_MAX + 1)
+    around = surroundings(connection, now, job=job, most=AHEAD_MAX)
     return explain(
         Facts(
             job=job,
@@ -38,7 +37,7 @@ def why(connection: sqlite3.Connection, database: str, job: Job, now: int) -> Ex
                 for row in around.takers
                 if is_alive(row.instance)
             ),
-            ahead=None if around.ahead is None else Count.up_to(around.ahead, most=AHEAD_MAX),
+            ahead=around.ahead,
             queue=around.queue,
             limit=around.limit,
         )

@@ -173,7 +173,7 @@ def limited(facts: Facts) -> Explanation | None:
 
 
 def _closed_key(limit: LimitStanding) -> tuple[str, str] | None:
-    key, behind = f"Its key of the limit {limit.name!r}", _behind(Count(limit.ahead))
+    key, behind = f"Its key of the limit {limit.name!r}", _behind(limit.ahead)
     if limit.stopped_by is not None:
         return "key_stopped", (
             f"{key} has stopped, since job {limit.stopped_by} failed; retry or delete that one."

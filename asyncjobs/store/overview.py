@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 
 from msgspec import Struct
 
-from ..inventory import AuditEntry, LimitStanding, Queue, QueueStanding
+from ..inventory import AuditEntry, Count, LimitStanding, Queue, QueueStanding
 from ..records import Job
 from ..rules.window import Window
 
@@ -52,7 +52,7 @@ class Surroundings(NamedTuple):
     """``None`` where nothing is set for its queue."""
     limit: LimitStanding | None
     """``None`` where it has no limit by key."""
-    ahead: int | None
+    ahead: Count | None
     """How many due jobs of its queue come before it; ``None`` when it is not due."""
     window: Window | None
     """``None`` where it may start at any hour."""

@@ -23,7 +23,6 @@ from asyncjobs import (
     UnknownJob,
     Window,
 )
-from asyncjobs.inventory import Count
 from asyncjobs.rules.explaining import AHEAD_MAX, REASONS
 from asyncjobs.testing import ManualClock, run_until_idle
 
@@ -181,10 +180,23 @@ async def test_those_before_it_are_counted_up_to_a_limit(tmp_path: Path) -> None
     async with Runner(tmp_path / "many.db", queues=["other"]) as blind:
         found = await blind.registry.explain(handles[-1].id)
         job = await blind.registry.get(handles[-1].id)
-        around = await blind.engine().store.surroundings(job, most=AHEAD_MAX + 1)
-        ahead = Count.up_to(around.ahead or 0, most=AHEAD_MAX)
+        around = await blind.engine().store.surroundings(job, most=AHEAD_MAX)
     assert found.code == "no_instance"
-    assert (str(ahead), ahead.exact) == ("1,000+", False)
+    assert (str(around.ahead), around.ahead and around.ahead.exact) == ("1,000+", False)
+
+
+async def test_those_before_it_in_the_line_of_its_key_are_counted_up_to_the_same_limit(
+    runner: Runner,
+) -> None:
+    jobs = [keyed.job("a") for _ in range(AHEAD_MAX + 3)]
+    handles = await runner.enqueue_many(jobs)
+    found = [(await why(runner, handles[n])).sentence for n in (-2, -1)]
+    gates[0].set()
+
+    assert [sentence.partition(", behind ")[2] for sentence in found] == [
+        "1,000 others.",
+        "1,000+ others.",
+    ]
 
 
 async def test_only_live_runners_that_take_the_queue_count(runner: Runner, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 
 from ...clock import to_instant
+from ...inventory import Count
 from ...records import Job
 from ...rules.window import window_of
 from ...states import State
@@ -21,7 +22,7 @@ def surroundings(connection: sqlite3.Connection, now: int, *, job: Job, most: in
     """All of it; those before the job are counted up to ``most``."""
     ahead = None
     if job.state is State.QUEUED and to_instant(job.run_at, "run_at") <= now:
-        ahead = _ahead_of(connection, job, now, most)
+        ahead = Count.up_to(_ahead_of(connection, job, now, most + 1), most=most)
     options = connection.execute(STATEMENTS["options_of"], (job.seq,)).fetchone()
     return Surroundings(
         _takers(connection, job.queue),

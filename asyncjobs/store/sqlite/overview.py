@@ -8,6 +8,7 @@ from datetime import datetime
 from ...clock import MICROSECONDS, to_datetime
 from ...inventory import AuditEntry, Count, LimitStanding, Queue
 from ...records import optional_datetime
+from ...rules.explaining import AHEAD_MAX
 from ...states import State
 from ..base import Filter
 from ..overview import InstanceRow
@@ -15,8 +16,6 @@ from ..queueing import QueueSettings
 from .gates import HOLDERS_MAX, read_settings
 from .listing import count_rows
 from .transaction import STATEMENTS, from_json
-
-AHEAD_MAX = 10_000
 
 
 def queues(connection: sqlite3.Connection, now: int, *, most: int) -> list[Queue]:
@@ -114,7 +113,7 @@ def limit_of(connection: sqlite3.Connection, job_id: str, now: int) -> LimitStan
     holders = connection.execute(STATEMENTS["permit_holders"], (limit_id, HOLDERS_MAX)).fetchall()
     ahead = 0
     if place == "ready":
-        values = (limit_id, priority, run_at, seq, AHEAD_MAX)
+        values = (limit_id, priority, run_at, seq, AHEAD_MAX + 1)
         ahead = connection.execute(STATEMENTS["ahead_in_line"], values).fetchone()[0]
     closed = opens_at is not None and opens_at > now
     return LimitStanding(
@@ -125,6 +124,6 @@ def limit_of(connection: sqlite3.Connection, job_id: str, now: int) -> LimitStan
         place=place,
         holders=tuple(holder for holder, _ in holders),
         stopped_by=next((holder for holder, state in holders if state == "failed"), None),
-        ahead=ahead,
+        ahead=Count.up_to(ahead, most=AHEAD_MAX),
         opens_at=optional_datetime(opens_at) if closed else None,
     )
