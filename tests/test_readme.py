@@ -147,7 +147,8 @@ def test_every_step_of_a_job_leads_to_a_file() -> None:
 
 
 def test_links_lead_to_headings() -> None:
-    headings = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```$", "", README, flags=re.DOTALL | re.MULTILINE), re.MULTILINE)
+    prose = re.sub(r"^```.*?^```$", "", README, flags=re.DOTALL | re.MULTILINE)
+    headings = re.findall(r"^#+ (.*)$", prose, re.MULTILINE)
     anchors = [re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings]
     assert len(anchors) == len(set(anchors))
     linked = set(re.findall(r"\]\(#([^)]*)\)", README))
