@@ -48,7 +48,7 @@ def run(asked: Asked) -> int:
         return change_named(asked, NAME, _ACTIONS[arguments.action])
     shown = [queue for queue in found if queue.paused or not arguments.paused]
     if screen.as_json:
-        screen.document({"queues": [_document(queue) for queue in shown]})
+        screen.document({"queues": shown})
     elif shown:
         screen.table(
             ("QUEUE", "STATUS", "DUE", "SCHEDULED", "RETRYING", "RUNNING", "BLOCKED", "DUE SINCE",
@@ -90,24 +90,6 @@ def _limits(queue: Queue) -> str:
     if queue.priority_ageing is not None:
         limits.append(f"one priority higher every {amount(queue.priority_ageing)}")
     return ", ".join(limits)
-
-
-def _document(queue: Queue) -> dict[str, object]:
-    """All of it; of what is counted up to a limit also whether that was reached."""
-    return {
-        "name": queue.name,
-        "counts": {state.value: jobs for state, jobs in queue.counts.items()},
-        "scheduled": {"count": int(queue.scheduled), "exact": queue.scheduled.exact},
-        "retrying": {"count": int(queue.retrying), "exact": queue.retrying.exact},
-        "oldest_due": queue.oldest_due,
-        "paused": queue.paused,
-        "running_max": queue.running_max,
-        "rate_jobs": queue.rate_jobs,
-        "rate_per": queue.rate_per,
-        "rate_burst": queue.rate_burst,
-        "weight": queue.weight,
-        "priority_ageing": queue.priority_ageing,
-    }
 
 
 async def _pause(runner: Runner, name: str, actor: str) -> str:

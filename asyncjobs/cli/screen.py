@@ -13,6 +13,8 @@ from typing import Any, TextIO
 
 import msgspec
 
+from ..inventory import Count
+
 GAP = "  "
 
 
@@ -60,9 +62,16 @@ def aligned(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[list[
     ]
 
 
+def _plain(value: Any) -> Any:
+    """Of a count also whether it was reached by counting to the end."""
+    if isinstance(value, Count):
+        return {"count": int(value), "exact": value.exact}
+    raise NotImplementedError(type(value).__name__)
+
+
 def to_json(value: Any) -> str:
     """A value in one line of ASCII, so that no terminal is moved by it either."""
-    plain = msgspec.to_builtins(value)
+    plain = msgspec.to_builtins(value, enc_hook=_plain)
     return json.dumps(plain, ensure_ascii=True)
 
 

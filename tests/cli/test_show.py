@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from asyncjobs import Runner
 from asyncjobs.records import ErrorRecord, JobLimit, LogEntry, Note, ProgressValue, RunUsage
 from asyncjobs.rules.files import FileRecord, encode_file
 from asyncjobs.states import Event
@@ -274,6 +275,20 @@ async def test_a_job_that_a_limit_or_a_paused_queue_holds_up_says_so(
     assert held in shell("show", second).out
     why = shell("show", second, "--json").document["why"]
     assert (why["code"], why["data"]["holders"]) == ("key_limit", [first])
+
+
+async def test_json_has_how_many_come_before_a_job(shell: Shell) -> None:
+    runner = Runner(shell.database)
+
+    @runner.task
+    async def work() -> None: ...
+
+    async with runner:
+        await runner.registry.set_queue("default", running=0)
+        _, second = [await work.enqueue() for _ in range(2)]
+        why = shell("show", second.id, "--json").document["why"]
+
+    assert (why["code"], why["data"]["ahead"]) == ("queue_limit", {"count": 1, "exact": True})
 
 
 async def test_a_finished_job_needs_no_reason(desk: Desk, shell: Shell) -> None:
