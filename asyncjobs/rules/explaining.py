@@ -196,10 +196,10 @@ def unknown_task(facts: Facts) -> Explanation | None:
     job = facts.job
     if job.state is not State.BLOCKED or job.reason == "limit":
         return None
-    here = "this process has it" if facts.executor else "this process does not have it either"
+    here = " (this process has it)" if facts.executor else ""
     return Explanation(
         code="unknown_task",
-        sentence=f"The runner that met it has no task {job.task!r} ({here}); it waits for one that "
+        sentence=f"The runner that met it has no task {job.task!r}{here}; it waits for one that "
         "has: include the task, or keep its former name with name=.",
         data={"task": job.task, "known_here": facts.executor is not None},
     )

@@ -221,7 +221,9 @@ async def test_job_of_an_unknown_task_names_the_task(runner: Runner, tmp_path: P
         found = await runner.registry.explain(handle.id)
         assert found.code == "unknown_task"
         assert found.data == {"task": "elsewhere", "known_here": False}
-        assert "has no task 'elsewhere' (this process does not have it either)" in found.sentence
+        assert found.sentence.startswith(
+            "The runner that met it has no task 'elsewhere'; it waits for one that has: include"
+        )
 
 
 async def until_blocked(runner: Runner, job_id: str) -> None:
