@@ -102,7 +102,7 @@ class QueueControl(Changes):
         after = await self._runner.cursor()
         events = _follow_queue(engine, after, queue)
         async with contextlib.aclosing(events):
-            step: asyncio.Future[object] = asyncio.ensure_future(anext(events, None))
+            step: asyncio.Future[Any] = asyncio.ensure_future(anext(events, None))
             try:
                 while not await self._drained(queue):
                     await asyncio.wait([step], timeout=DRAIN_LOOK_SECONDS)
