@@ -26,10 +26,13 @@ def why(connection: sqlite3.Connection, database: str, job: Job, now: int) -> Ex
 
     neighbours = Neighbours(f"{database}-runners", LEASE_SECONDS)
     around = surroundings(connection, now, job=job, most=AHEAD_MAX)
+    window = around.window
     return explain(
         Facts(
             job=job,
             now=to_datetime(now),
+            window=None if window is None else window.sentence,
+            opens_at=None if window is None else to_datetime(window.opening(now)),
             executor=None,
             owner_alive=job.instance is not None and is_alive(job.instance),
             takers=tuple(

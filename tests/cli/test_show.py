@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -289,6 +290,17 @@ async def test_json_has_how_many_come_before_a_job(shell: Shell) -> None:
         why = shell("show", second.id, "--json").document["why"]
 
     assert (why["code"], why["data"]["ahead"]) == ("queue_limit", {"count": 1, "exact": True})
+
+
+async def test_a_job_whose_window_is_closed_says_when_it_opens(desk: Desk, shell: Shell) -> None:
+    # The command goes by the real clock.
+    opens, closes = (f"{datetime.now(UTC) + timedelta(hours=hours):%H:%M}" for hours in (12, 13))
+    window = f'{{"opens":"{opens}","closes":"{closes}"}}'
+    job_id = await desk.add(options=f'{{"window":{window}}}')
+
+    shown = shell("show", job_id).out
+    assert "\nwhy\n  Its window is closed until 20" in shown
+    assert f" {opens}:00+00:00. It may start: From {opens} to {closes} (UTC).\n" in shown
 
 
 async def test_a_finished_job_needs_no_reason(desk: Desk, shell: Shell) -> None:
