@@ -53,14 +53,14 @@ async def trips(folder: Path, jobs: int) -> dict[str, list[float]]:
 
 
 def trip_rows(options: Options) -> list[Row]:
-    """Overheads over a coroutine; the best run, since noise only ever adds."""
+    """Overheads over a coroutine; medians of the runs, since noise may meet either of the two."""
     jobs = options.pick(smoke=5, quick=200, normal=1_000)
     (runs,) = interleave(options, partial(trips, jobs=jobs))
     forks = sorted(bare_fork() for _ in range(jobs))
 
     def over(executor: str, percent: float) -> float:
-        return min(percentile(run[executor], percent) - percentile(run["coroutine"], 50)
-                   for run in runs)  # fmt: skip
+        return median(percentile(run[executor], percent) - percentile(run["coroutine"], 50)
+                      for run in runs)  # fmt: skip
 
     return [
         Row(what="warm round trip over a coroutine's, p50", value=over("process", 50) * 1e3,
