@@ -190,7 +190,7 @@ def _debounce(
 
 def positive_seconds(value: object, option: str) -> float:
     """A duration that is longer than nothing."""
-    seconds = to_seconds(value, option)  # type: ignore[arg-type]
+    seconds = to_seconds(value, option)  # type: ignore[arg-type] # which it refuses itself
     if seconds == 0:
         raise InvalidOption(f"{option}=0 would hold for no time at all; leave it out")
     return seconds
