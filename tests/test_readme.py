@@ -1,4 +1,4 @@
-"""The README tells the truth: its programs run, its table leads to real places."""
+"""README and guides tell the truth: programs run, tables and links lead to real places."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import pytest
 
 from asyncjobs import Limit, Retry, Runner, Task
 from asyncjobs.rules.limits import keywords_of
+from tests.pages import PAGES, ROOT, anchors_of, blocks, section, table_after
 
-ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text("utf-8")
-BLOCKS = re.findall(r"^```python\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+TEXT = "\n".join(PAGES.values())
+BLOCKS = list(blocks("python"))
 FIRST_PROGRAM_LINES = 25
 
 # The web applications, driven through their own ASGI interface: start, ask, stop.
@@ -76,8 +76,8 @@ def program_of(block: str) -> str:
     return block + follow + RUN_APP
 
 
-@pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
-def test_program_of_the_readme_runs_and_runs_again(block: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("block", [block for _, block in BLOCKS], ids=[page for page, _ in BLOCKS])
+def test_program_of_a_page_runs_and_runs_again(block: str, tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(program_of(block), "utf-8")
 
     for _ in range(2):
@@ -93,8 +93,8 @@ def test_program_of_the_readme_runs_and_runs_again(block: str, tmp_path: Path) -
         assert ran.returncode == 0, ran.stderr
 
 
-def test_programs_of_the_readme_share_no_file() -> None:
-    files = [file for block in BLOCKS for file in re.findall(r'Runner\("(.*?)"', block)]
+def test_programs_of_the_pages_share_no_file() -> None:
+    files = [file for _, block in BLOCKS for file in re.findall(r'Runner\("(.*?)"', block)]
     assert len(files) == len(set(files)) == len(BLOCKS)
 
 
@@ -102,16 +102,16 @@ def test_status_routes_and_what_they_show_are_those_of_the_code() -> None:
     from asyncjobs.web import status_openapi, status_routes
     from asyncjobs.web.stream import STREAM_SECONDS
 
-    section = README.split("## Telling the browser")[1].split("\n## ")[0]
-    table = section.split("| path | |")[1].split("\n\n")[0]
+    told = section("Telling the browser")
+    table = told.split("| path | |")[1].split("\n\n")[0]
     named = {path.replace("{id}", "{job_id}") for path in re.findall(r"`\w+ (/jobs\S+)`", table)}
     assert named == {route.path for route in status_routes(Runner("unused.db"))}
     shown = re.findall(r"`(\w+)`", table.split("a snapshot: ")[1].split("(the state")[0])
     shown += re.findall(r"`(\w+)`", table.split("`retrying`), ")[1].split("|")[0])
     assert shown == status_openapi()["components"]["schemas"]["Status"]["required"]
-    assert f"lasts {STREAM_SECONDS:g} s" in section
+    assert f"lasts {STREAM_SECONDS:g} s" in told
     for option in keywords_of(status_routes):
-        assert f"`{option}=" in section or f", {option}=" in section, option
+        assert f"`{option}=" in told or f", {option}=" in told, option
 
 
 @pytest.mark.parametrize(
@@ -127,38 +127,45 @@ def test_status_routes_and_what_they_show_are_those_of_the_code() -> None:
     ids=["Runner", "task", "options", "Retry", "Limit", "schedule"],
 )
 def test_table_of_options_has_those_of_the_code(head: str, names: list[str]) -> None:
-    table = README.split(head)[1].split("\n\n")[1]
-    first_cells = (row.split("|")[1] for row in table.splitlines()[2:])
+    first_cells = (row.split("|")[1] for row in table_after(head))
     assert sorted(name for cell in first_cells for name in re.findall(r"`(\w+)`", cell)) == sorted(
         names
     )
 
 
 def test_first_program_stands_within_its_lines() -> None:
-    lines = README.splitlines()
+    lines = PAGES["README.md"].splitlines()
     assert "asyncio.run(main())" in lines[: FIRST_PROGRAM_LINES + 1]
 
 
 def test_every_step_of_a_job_leads_to_a_file() -> None:
-    steps = README.split("## How a job travels")[1].split("##")[0]
+    steps = section("How a job travels")
     files = re.findall(r"`(asyncjobs/[\w/]+\.py)`", steps)
     assert len(files) >= 15
     assert [file for file in files if not (ROOT / file).is_file()] == []
 
 
-def test_links_lead_to_headings() -> None:
-    prose = re.sub(r"^```.*?^```$", "", README, flags=re.DOTALL | re.MULTILINE)
-    headings = re.findall(r"^#+ (.*)$", prose, re.MULTILINE)
-    anchors = [re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings]
-    assert len(anchors) == len(set(anchors))
-    linked = set(re.findall(r"\]\(#([^)]*)\)", README))
-    assert len(linked) >= 10
-    assert linked - set(anchors) == set()
+def test_links_lead_to_files_and_headings() -> None:
+    broken = []
+    for page, text in PAGES.items():
+        prose = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
+        for link in re.findall(r"\]\((?!https://)([^)]*)\)", prose):
+            place, _, anchor = link.partition("#")
+            file = (ROOT / page).parent / place if place else ROOT / page
+            if not file.exists() or (anchor and anchor not in anchors_of(file.read_text("utf-8"))):
+                broken.append(f"{page}: {link}")
+    assert broken == []
+
+
+def test_headings_of_a_page_have_anchors_of_their_own() -> None:
+    for page, text in PAGES.items():
+        anchors = anchors_of(text)
+        assert len(anchors) == len(set(anchors)), page
 
 
 def test_codes_of_explanations_are_those_of_the_code() -> None:
     source = (ROOT / "asyncjobs/rules/explaining.py").read_text("utf-8")
-    (told,) = re.findall(r"Its `code` is for programs: (.*?), or how\s+it ended", README, re.DOTALL)
+    (told,) = re.findall(r"Its `code` is for programs: (.*?), or how\s+it ended", TEXT, re.DOTALL)
     codes = re.findall(r'(?:code=|return )"(\w+)"', source)
     assert set(re.findall(r"`(\w+)`", told)) == set(codes)
 
@@ -168,8 +175,8 @@ def test_figures_and_defaults_are_those_of_the_code() -> None:
     from asyncjobs.store import group_commit
 
     assert limits.ARGUMENTS_MAX == 1024**2
-    assert "1 MiB of arguments" in README
+    assert "1 MiB of arguments" in TEXT
     assert limits.RESULT_MAX == 16 * 1024**2
-    assert "16 MiB of\nresult" in README
+    assert re.search(r"16 MiB of\s+result", TEXT)
     assert group_commit.BUSY_SECONDS == 5
-    assert "enqueues wait 5 s" in README
+    assert "enqueues wait 5 s" in TEXT

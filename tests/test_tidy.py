@@ -324,7 +324,7 @@ def test_package_holds_nothing_but_sources() -> None:
 
 def project_files() -> Iterator[Path]:
     kinds = {".py", ".sql", ".toml", ".md", ".txt", ".html", ".css", ".js", ".sh", ".yml", ""}
-    roots = ("asyncjobs", "benchmarks", "examples", "tests", ".ci")
+    roots = ("asyncjobs", "benchmarks", "docs", "examples", "tests", ".ci")
     inside = (path for root in roots for path in (ROOT / root).rglob("*"))
     for path in (*inside, *ROOT.iterdir()):
         if path.is_file() and path.suffix in kinds and "__pycache__" not in path.parts:

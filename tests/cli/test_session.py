@@ -1,11 +1,10 @@
-"""The session that the README shows is one that really happens."""
+"""The session that the guide shows is one that really happens."""
 
 from __future__ import annotations
 
 import re
 import shlex
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from asyncjobs import Cron, Rate
@@ -13,12 +12,12 @@ from asyncjobs.records import ErrorRecord, LogEntry, Note
 from asyncjobs.states import Event
 from asyncjobs.store.journal import Annotate
 from asyncjobs.store.queueing import SetQueue
+from tests.pages import blocks, section
 from tests.store.kit import Desk
 from tests.store.rota import Rota
 
 from .kit import Shell
 
-README = (Path(__file__).parent.parent.parent / "README.md").read_text("utf-8")
 ERROR = ErrorRecord(
     "smtplib.SMTPServerDisconnected",
     "Connection unexpectedly closed",
@@ -68,11 +67,9 @@ async def work(desk: Desk, job_id: str, task: str, seconds: float) -> None:
     await desk.end(run)
 
 
-async def test_the_session_of_the_readme(desk: Desk, shell: Shell) -> None:
+async def test_the_session_of_the_guide(desk: Desk, shell: Shell) -> None:
     await shop(desk)
-    (session,) = re.findall(
-        r"^```console\n(\$ asyncjobs.*?)^```$", README, re.DOTALL | re.MULTILINE
-    )
+    (session,) = (block for _, block in blocks("console") if block.startswith("$ asyncjobs"))
     calls = re.findall(r"^\$ asyncjobs (.*)\n((?:(?!\$ ).*\n)*)", session, re.MULTILINE)
 
     assert len(calls) >= 4
@@ -81,12 +78,12 @@ async def test_the_session_of_the_readme(desk: Desk, shell: Shell) -> None:
         assert ran.err + ran.out == shown, words
 
 
-def test_exit_codes_of_the_readme_are_those_of_the_code() -> None:
+def test_exit_codes_of_the_guide_are_those_of_the_code() -> None:
     from asyncjobs.cli import command
 
-    assert "0 done" in README
+    told = section("Command line")
+    assert "0 done" in told
     codes = {"done": command.DONE, "not found": command.NOT_SO, "wrong use": command.WRONG_USE,
              "the database": command.NO_DATABASE}  # fmt: skip
-    section = README.split("## Command line")[1].split("\n## ")[0]
     for words, code in codes.items():
-        assert re.search(rf"{code} {words}", section), words
+        assert re.search(rf"{code} {words}", told), words
