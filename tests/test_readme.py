@@ -10,12 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from asyncjobs import Limit, Retry, Runner, Task
+from asyncjobs import Limit, Rate, Retry, Runner, Task, Unique, Window
 from asyncjobs.rules.limits import keywords_of
+from asyncjobs.states import FINISHED
 from tests.pages import PAGES, ROOT, anchors_of, blocks, section, table_after
 
 TEXT = "\n".join(PAGES.values())
-BLOCKS = list(blocks("python"))
+# What the README takes from a guide is one program.
+BLOCKS = list({block: page for page, block in blocks("python")}.items())
+TESTS = [block for _, block in blocks("python") if "def test_" in block]
 FIRST_PROGRAM_LINES = 25
 
 # The web applications, driven through their own ASGI interface: start, ask, stop.
@@ -66,23 +69,27 @@ async def follow(job, answer):
     assert (status, json.loads(result)) == (200, "converted")
     assert (await call("GET", f"/jobs/{job}"))[0] == 403
 """
+# Tests on the pages have no conftest.py; its one line is given here.
+RUN_TESTS = ["-m", "pytest", "-q", "-p", "asyncjobs.testing", "-p", "no:cacheprovider",
+             "-o", "asyncio_default_fixture_loop_scope=function", "program.py"]  # fmt: skip
 FOLLOW = {"web-jobs.db": FOLLOW_REPORT, "browser.db": FOLLOW_CONVERT}
 
 
 def program_of(block: str) -> str:
-    if block.endswith("asyncio.run(main())\n"):
+    if block.endswith("asyncio.run(main())\n") or block in TESTS:
         return block
     (follow,) = (text for name, text in FOLLOW.items() if f'"{name}"' in block)
     return block + follow + RUN_APP
 
 
-@pytest.mark.parametrize("block", [block for _, block in BLOCKS], ids=[page for page, _ in BLOCKS])
+@pytest.mark.parametrize("block", [block for block, _ in BLOCKS], ids=[page for _, page in BLOCKS])
 def test_program_of_a_page_runs_and_runs_again(block: str, tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(program_of(block), "utf-8")
+    command = RUN_TESTS if block in TESTS else ["program.py"]
 
     for _ in range(2):
         ran = subprocess.run(
-            [sys.executable, "-X", "dev", "-W", "error", "program.py"],
+            [sys.executable, "-X", "dev", "-W", "error", *command],
             cwd=tmp_path,
             env={**os.environ, "APP_SECRET": "a secret of the tests, long enough"},
             capture_output=True,
@@ -90,12 +97,12 @@ def test_program_of_a_page_runs_and_runs_again(block: str, tmp_path: Path) -> No
             timeout=60,
             check=False,
         )
-        assert ran.returncode == 0, ran.stderr
+        assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
 def test_programs_of_the_pages_share_no_file() -> None:
-    files = [file for _, block in BLOCKS for file in re.findall(r'Runner\("(.*?)"', block)]
-    assert len(files) == len(set(files)) == len(BLOCKS)
+    files = [file for block, _ in BLOCKS for file in re.findall(r'Runner\("(.*?)"', block)]
+    assert len(files) == len(set(files)) == len(BLOCKS) - len(TESTS)
 
 
 def test_status_routes_and_what_they_show_are_those_of_the_code() -> None:
@@ -122,9 +129,12 @@ def test_status_routes_and_what_they_show_are_those_of_the_code() -> None:
         ("`task.options(...)`, for", keywords_of(Task.options)),
         ("`Retry(...)`; ", list(Retry.__struct_fields__)),
         ("`Limit(...)`:", list(Limit.__struct_fields__)),
+        ("`Rate(...)`:", list(Rate.__struct_fields__)),
+        ("`Unique(...)`, see", list(Unique.__struct_fields__)),
+        ("`Window(...)`, see", list(Window.__struct_fields__)),
         ("`runner.schedules.create(...)`:", keywords_of(Runner.schedule)),
     ],
-    ids=["Runner", "task", "options", "Retry", "Limit", "schedule"],
+    ids=["Runner", "task", "options", "Retry", "Limit", "Rate", "Unique", "Window", "schedule"],
 )
 def test_table_of_options_has_those_of_the_code(head: str, names: list[str]) -> None:
     first_cells = (row.split("|")[1] for row in table_after(head))
@@ -165,9 +175,22 @@ def test_headings_of_a_page_have_anchors_of_their_own() -> None:
 
 def test_codes_of_explanations_are_those_of_the_code() -> None:
     source = (ROOT / "asyncjobs/rules/explaining.py").read_text("utf-8")
-    (told,) = re.findall(r"Its `code` is for programs: (.*?), or how\s+it ended", TEXT, re.DOTALL)
     codes = re.findall(r'(?:code=|return )"(\w+)"', source)
-    assert set(re.findall(r"`(\w+)`", told)) == set(codes)
+    outcomes = [state.value for state in FINISHED]
+    first_cells = (row.split("|")[1] for row in table_after("Its `code` is for programs"))
+    told = [code for cell in first_cells for code in re.findall(r"`(\w+)`", cell)]
+    assert sorted(told) == sorted({*codes, *outcomes})
+
+
+def test_every_error_has_its_place_among_those_of_the_guide() -> None:
+    from asyncjobs import errors
+
+    told = re.findall(r"^\| `(\w+)` \|", PAGES["docs/errors.md"], re.MULTILINE)
+    signals = {
+        error for error in errors.__all__ if issubclass(getattr(errors, error), errors.JobSignal)
+    }
+    assert sorted(told) == sorted({*errors.__all__} - signals - {"AsyncJobsError"})
+    assert all(f"`{signal}" in PAGES["docs/errors.md"] for signal in signals)
 
 
 def test_figures_and_defaults_are_those_of_the_code() -> None:
