@@ -167,6 +167,11 @@ def test_links_lead_to_files_and_headings() -> None:
     assert broken == []
 
 
+def test_readme_leads_to_every_guide() -> None:
+    linked = re.findall(r"\]\((docs/[\w-]+\.md)", PAGES["README.md"])
+    assert {"README.md", *linked} == set(PAGES)
+
+
 def test_headings_of_a_page_have_anchors_of_their_own() -> None:
     for page, text in PAGES.items():
         anchors = anchors_of(text)
