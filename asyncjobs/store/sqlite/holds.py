@@ -5,7 +5,9 @@ Whether a job still holds is judged when the next one comes: claims and outcomes
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 from msgspec.structs import replace
@@ -33,9 +35,11 @@ class Holds:
 
     def __init__(self, tx: Transaction, jobs: Sequence[NewJob[Any]]) -> None:
         self._tx = tx
-        asked = [(job.key, job.task) for job in jobs if job.hold is not None]
-        rows = tx.fetch("holders", to_json(asked).decode(), tx.now) if asked else ()
-        self._holders = {(key, task): _Holder._make(row) for key, task, *row in rows}
+        self._holders = {
+            (key, task): _Holder._make(row)
+            for task, keys in keys_by_task(job for job in jobs if job.hold is not None)
+            for key, *row in tx.fetch("holders", keys, task, tx.now)
+        }
         self._taken: dict[Any, int] = {}
         """Keys of new jobs of this operation: their places among those."""
         self._replacing: dict[int, tuple[_Holder, NewJob[Any]]] = {}
@@ -98,11 +102,31 @@ class Holds:
         return min(now, holder.run_at) if job.delay is None else now + job.delay
 
 
-def hold_row(job: NewJob[Any], hold: Hold, seq: int, now: int) -> tuple[Any, ...]:
-    """What is written for a new job."""
-    until = None
+def keys_by_task(jobs: Iterable[NewJob[Any]]) -> list[tuple[str, str]]:
+    """The tasks of jobs, each with the jobs' keys as JSON.
+
+    One look a task: a list of texts takes SQLite half as long as one of pairs, each of which it
+    parses again.
+    """
+    keys: defaultdict[str, list[str | None]] = defaultdict(list)
+    for job in jobs:
+        keys[job.task].append(job.key)
+    return [(task, to_json(asked).decode()) for task, asked in keys.items()]
+
+
+def write_holds(tx: Transaction, jobs: Sequence[NewJob[Any]], first: int) -> None:
+    """What new jobs hold, given the first one's seq."""
+    alike: defaultdict[tuple[str, str, int | None], list[tuple[str | None, int]]]
+    alike = defaultdict(list)
+    for seq, job in enumerate(jobs, first):
+        if job.hold is not None:
+            alike[job.task, job.hold.held, _until(job.hold, tx.now)].append((job.key, seq))
+    for kind, holds in alike.items():
+        holds.sort()  # neighbours in the table, which is in the order of keys, go in together
+        tx.write_rows("insert_holds", list(chain.from_iterable(holds)), *kind)
+
+
+def _until(hold: Hold, now: int) -> int | None:
     if hold.held == "window":
-        until = now + hold.microseconds
-    elif hold.on_conflict == "debounce":
-        until = now + hold.longest
-    return (job.key, job.task, seq, hold.held, until)
+        return now + hold.microseconds
+    return now + hold.longest if hold.on_conflict == "debounce" else None

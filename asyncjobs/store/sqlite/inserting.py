@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import chain
 from typing import Any
 
 from ...records import Accepted, Claimed, NewJob
@@ -11,7 +10,7 @@ from ...rules.window import due_in_window
 from ...states import Event, State
 from ..base import Insert
 from .admitting import Arrival, line_up
-from .holds import Holds, hold_row
+from .holds import Holds, keys_by_task, write_holds
 from .transaction import STATEMENTS, Transaction, from_json, to_json
 
 _Kind = tuple[str, str, int, int, str, str | None, bool]
@@ -39,7 +38,7 @@ def sort_out(
     fresh: list[NewJob[Any]] = []
     accepted: list[Accepted | None] = []
     for job in jobs:
-        there = known.get(job.id) or (job.key and known.get((job.key, job.task)))
+        there = known and (known.get(job.id) or (job.key and known.get((job.key, job.task))))
         if there:
             job_id, arguments = there
             conflict = arguments is not None and not _same(arguments, job.arguments)
@@ -63,9 +62,8 @@ def sort_out(
 def _existing(tx: Transaction, jobs: Sequence[NewJob[Any]]) -> dict[Any, tuple[str, str | None]]:
     """What the jobs would collide with, by id and by (key, task)."""
     known: dict[Any, tuple[str, str | None]] = {}
-    keys = [(job.key, job.task) for job in jobs if job.key and job.hold is None]
-    if keys:
-        for key, task, job_id, arguments in tx.fetch("existing_keys", to_json(keys).decode()):
+    for task, keys in keys_by_task(job for job in jobs if job.key and job.hold is None):
+        for key, job_id, arguments in tx.fetch("existing_keys", keys, task):
             known[key, task] = (job_id, arguments)
     if tx.careful:
         ids = to_json([job.id for job in jobs]).decode()
@@ -88,7 +86,7 @@ def insert_rows(
     alike: dict[_Kind, list[Any]] = {}
     payloads: list[Any] = []
     keys: list[Any] = []
-    holds: list[Any] = []
+    holding = False
     tags: list[Any] = []
     claimed = []
     arrivals = []
@@ -115,7 +113,7 @@ def insert_rows(
             payloads += (seq, job.arguments, job.meta)
             payload = f"{job.arguments}\n{job.meta or ''}"
         if job.hold is not None:
-            holds.append(hold_row(job, job.hold, seq, now))
+            holding = True
         elif job.key:
             keys += (job.key, job.task, seq)
         for tag in job.tags:
@@ -131,8 +129,8 @@ def insert_rows(
     tx.write_rows("put_off", put_off)
     tx.write_rows("insert_payloads", payloads)
     tx.write_rows("insert_keys", keys)
-    holds.sort()  # neighbours in the table, which is in the order of keys, go in together
-    tx.write_rows("insert_holds", list(chain.from_iterable(holds)))
+    if holding:
+        write_holds(tx, jobs, first)
     tx.write_rows("insert_tags", tags)
     _note(tx, range(first, first + len(jobs)), started=instance is not None)
     if arrivals:

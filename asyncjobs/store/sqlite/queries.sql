@@ -31,7 +31,7 @@ INSERT OR ROLLBACK INTO asyncjobs_payloads (seq, arguments, meta) VALUES {rows:3
 INSERT OR ROLLBACK INTO asyncjobs_keys (key, task, seq) VALUES {rows:3};
 
 -- insert_holds: keys of unique jobs, in place of those that hold them no longer.
-INSERT INTO asyncjobs_keys (key, task, seq, held, until) VALUES {rows:5}
+INSERT INTO asyncjobs_keys (key, seq, task, held, until) VALUES {rows:2+3}
 ON CONFLICT (key, task) DO UPDATE
 SET seq = excluded.seq, held = excluded.held, until = excluded.until;
 
@@ -41,26 +41,24 @@ INSERT OR ROLLBACK INTO asyncjobs_tags (tag, seq) VALUES {rows:2};
 -- existing_ids: which of the ids have a row.
 SELECT id FROM asyncjobs_jobs WHERE id IN (SELECT value FROM json_each(?));
 
--- existing_keys: the jobs that hold the keys [[key, task], ...], and what they were enqueued with.
-SELECT k.key, k.task, j.id, ifnull(p.arguments, '{}')
-FROM json_each(?) AS w
-JOIN asyncjobs_keys AS k
-  ON k.key = json_extract(w.value, '$[0]') AND k.task = json_extract(w.value, '$[1]')
+-- existing_keys: the jobs that hold the keys of a task, and what they were enqueued with.
+SELECT k.key, j.id, ifnull(p.arguments, '{}')
+FROM json_each(?1) AS w
+JOIN asyncjobs_keys AS k ON k.key = w.value AND k.task = ?2
 JOIN asyncjobs_jobs AS j ON j.seq = k.seq
 LEFT JOIN asyncjobs_payloads AS p ON p.seq = k.seq;
 
--- holders: the unique jobs that still hold the keys [[key, task], ...], and how they stand.
-SELECT k.key, k.task, k.seq, j.id, j.queue, j.run_at,
+-- holders: the unique jobs that still hold the keys of a task, and how they stand.
+SELECT k.key, k.seq, j.id, j.queue, j.run_at,
        j.claim = 0 AND j.state IN ('queued', 'blocked'), k.until
 FROM json_each(?1) AS w
-CROSS JOIN asyncjobs_keys AS k
-  ON k.key = json_extract(w.value, '$[0]') AND k.task = json_extract(w.value, '$[1]')
+CROSS JOIN asyncjobs_keys AS k ON k.key = w.value AND k.task = ?2
 CROSS JOIN asyncjobs_jobs AS j ON j.seq = k.seq
 WHERE CASE k.held
   WHEN 'queued' THEN j.claim = 0 AND j.state IN ('queued', 'blocked')
   WHEN 'unfinished' THEN j.finished_at IS NULL
-  ELSE k.until > ?2 AND j.state <> 'cancelled'
-END AND (j.claim > 0 OR j.expires_at IS NULL OR j.expires_at > ?2);
+  ELSE k.until > ?3 AND j.state <> 'cancelled'
+END AND (j.claim > 0 OR j.expires_at IS NULL OR j.expires_at > ?3);
 
 -- replace_job: gives a waiting job what a newer one brought; it keeps its id and its acceptance. That
 -- of a schedule stays one, since the next may wait for its end.
