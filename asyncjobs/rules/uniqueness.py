@@ -6,6 +6,7 @@ import inspect
 from binascii import b2a_base64
 from collections.abc import Callable, Iterable
 from datetime import timedelta
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, Literal
 
@@ -20,6 +21,9 @@ from .limits import KEY_MAX, check_choice, check_text
 
 WHILE = ("queued", "unfinished")
 ON_CONFLICT = ("existing", "raise", "replace")
+CHOICES_MAX = 1_024
+_EMPTY_DIGEST = blake2b(digest_size=16)
+"""To be copied: making one anew takes longer than the digest."""
 DEBOUNCE_MAX_TIMES = 10
 """How many times its ``debounce`` a job is pushed back at most, where no maximum is given."""
 
@@ -72,30 +76,15 @@ class Uniqueness:
         longest: float = 0.0,
     ) -> None:
         self._text = by if isinstance(by, str) else None
-        parameters = inspect.signature(function).parameters
-        self._names = tuple(parameters) if by is None or isinstance(by, str) else tuple(sorted(by))
-        self._check_parameters(parameters)
-        missing = {name: _default(parameters[name].default) for name in self._names}
-        self._whole = by is None and not any(missing.values())
-        fields = [(name, msgspec.Raw, msgspec.Raw(value)) for name, value in missing.items()]
-        self._pick = msgspec.json.Decoder(msgspec.defstruct("Chosen", fields)).decode
-        self._pieces = [piece for name in self._names for piece in (name.encode(), b"")]
+        names = None if by is None or isinstance(by, str) else tuple(sorted(by))
+        self._choice = _choice(function, names)
         self.microseconds = to_microseconds(seconds)
         self.debounces = on_conflict == "debounce"
         self.hold = Hold(held, on_conflict, self.microseconds, to_microseconds(longest))
 
-    def _check_parameters(self, parameters: Iterable[str]) -> None:
-        names = list(parameters)
-        for name in self._names:
-            if name not in names:
-                raise InvalidOption(
-                    f"Unique(by) names the argument {name!r}, which the task does not have; it "
-                    f"has {', '.join(names) or 'none'}"
-                )
-
     def check_fixed(self) -> None:
         """Of a task's own: a text that is an argument's name is meant to be the argument."""
-        if self._text in self._names:
+        if self._text in self._choice.names:
             raise InvalidOption(
                 f"Unique(by={self._text!r}) is one key for all jobs of the task; for the argument "
                 f"of this name write by=({self._text!r},)"
@@ -105,17 +94,46 @@ class Uniqueness:
         """What a job with these arguments, as ordered JSON, goes by."""
         if self._text is not None:
             return f"{UNIQUE}={self._text}"
-        chosen = arguments.encode() if self._whole else self._chosen(arguments)
         # A digest: they may be long, and what they hold may be secret.
-        return UNIQUE + b2a_base64(blake2b(chosen, digest_size=16).digest())[:22].decode()
+        digest = _EMPTY_DIGEST.copy()
+        digest.update(self._choice.of(arguments))
+        return UNIQUE + b2a_base64(digest.digest())[:22].decode()
 
-    def _chosen(self, arguments: str) -> bytes:
-        """The values of the chosen ones, defaults included, in the order of their names."""
-        given = self._pick(arguments)
-        pieces = list(self._pieces)
-        pieces[1::2] = [getattr(given, name) for name in self._names]
+
+class _Choice:
+    """The arguments of a function by which its jobs are the same; all of them for ``None``."""
+
+    def __init__(self, function: Callable[..., Any], names: tuple[str, ...] | None) -> None:
+        parameters = inspect.signature(function).parameters
+        self.names = tuple(parameters) if names is None else names
+        self._check(parameters)
+        missing = {name: _default(parameters[name].default) for name in self.names}
+        self._whole = names is None and not any(missing.values())
+        fields = [(name, msgspec.Raw, msgspec.Raw(value)) for name, value in missing.items()]
+        self._pick = msgspec.json.Decoder(msgspec.defstruct("Chosen", fields)).decode
         # No JSON holds a line break: where one value ends is never in doubt.
-        return b"\n".join(pieces)
+        self._lines = b"\n".join(name.encode() + b"\n%b" for name in self.names)
+
+    def _check(self, parameters: Iterable[str]) -> None:
+        names = list(parameters)
+        for name in self.names:
+            if name not in names:
+                raise InvalidOption(
+                    f"Unique(by) names the argument {name!r}, which the task does not have; it "
+                    f"has {', '.join(names) or 'none'}"
+                )
+
+    def of(self, arguments: str) -> bytes:
+        """Their values in given arguments, defaults included, in the order of their names."""
+        if self._whole:
+            return arguments.encode()
+        return self._lines % msgspec.structs.astuple(self._pick(arguments))
+
+
+@lru_cache(maxsize=CHOICES_MAX)
+def _choice(function: Callable[..., Any], names: tuple[str, ...] | None) -> _Choice:
+    """One for all ``options(unique=...)`` with the same names: a decoder takes long to make."""
+    return _Choice(function, names)
 
 
 def uniqueness(
