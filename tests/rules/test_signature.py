@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +13,8 @@ from asyncjobs.errors import InvalidArguments, InvalidOption
 from asyncjobs.rules.signature import Signature
 
 
+# What a wrong call of them raises is the measure, not ``inspect.Signature.bind``: in 3.13.0 it
+# takes a positional-only name that is given by keyword for one of ``**named``, and misses nothing.
 def plain(a: int, b: int = 2, *, c: int = 3) -> Any:
     return a, b, c
 
@@ -66,14 +67,14 @@ def test_call_of_stored_arguments_is_the_call_that_was_made(
 ) -> None:
     signature = Signature(function, "t")
     try:
-        inspect.signature(function).bind(*args, **kwargs)
+        called = function(*args, **kwargs)
     except TypeError:
         with pytest.raises(InvalidArguments, match="task 't'"):
             signature.bind(args, kwargs)
         return
     bound = signature.bind(args, kwargs)
     again, named = signature.call_arguments(dict(bound))
-    assert function(*again, **named) == function(*args, **kwargs)
+    assert function(*again, **named) == called
 
 
 @given(
@@ -88,13 +89,13 @@ def test_binding_agrees_with_python(
 ) -> None:
     signature = Signature(function, "t")
     try:
-        inspect.signature(function).bind(*args, **kwargs)
+        called = function(*args, **kwargs)
     except TypeError:
         with pytest.raises(InvalidArguments):
             signature.bind(args, kwargs)
         return
     again, named = signature.call_arguments(signature.bind(args, kwargs))
-    assert function(*again, **named) == function(*args, **kwargs)
+    assert function(*again, **named) == called
 
 
 @pytest.mark.parametrize(
