@@ -21,11 +21,14 @@ from msgspec import UNSET
 
 from ..errors import ArgumentsTooLarge, InvalidArguments, InvalidOption, InvalidResult
 from .files import MARK
-from .limits import ARGUMENTS_MAX, RESULT_MAX
+from .limits import ARGUMENTS_MAX, LEVELS_MAX, RESULT_MAX
+from .nesting import too_deep
 from .signature import Signature
 
 _FILE_MARK = MARK.encode()
 _UNENCODABLE = (TypeError, ValueError, RecursionError, OverflowError)
+_SHALLOW_BYTES = 2 * LEVELS_MAX
+"""Up to here JSON cannot be nested too deeply, as each level opens and closes. Most is shorter."""
 
 # The parts of a msgspec message that speak of types and places alone. Anything else, such as
 # "Invalid enum value 'x'", may hold a value and is not repeated.
@@ -76,7 +79,7 @@ class TaskCodec:
         if not given:
             return "{}"
         try:
-            encoded = _encode(given, _ORDERED if deterministic else _ENCODER)
+            encoded = _encode(given, _ORDERED if deterministic else _ENCODER, LEVELS_MAX + 1)
         except _UNENCODABLE:
             raise self._unencodable(given) from None
         if len(encoded) > ARGUMENTS_MAX:
@@ -104,13 +107,12 @@ class TaskCodec:
         for name in given:
             if name not in self.signature.types:
                 raise InvalidArguments(f"task {self._task!r} has no argument {name!a}")
-        try:
-            changed = msgspec.json.decode(_encode(given))
-        except _UNENCODABLE:
-            raise self._unencodable(given) from None
         kept = {name: value for name, value in stored.items() if name in self.signature.types}
-        whole = kept | changed
-        encoded = _encode(whole)
+        try:
+            whole = kept | msgspec.json.decode(_encode(given, levels=LEVELS_MAX + 1))
+            encoded = _encode(whole, levels=LEVELS_MAX + 1)
+        except _UNENCODABLE:
+            raise self._unencodable(kept | given) from None
         self._check_size(encoded)
         decoded = self._decode_strictly(whole, encoded)
         for name, value in given.items():
@@ -171,10 +173,11 @@ class TaskCodec:
         else:
             try:
                 encoded = _encode(value)
-            except _UNENCODABLE:
+            except _UNENCODABLE as error:
                 raise InvalidResult(
                     f"task {self._task!r} returned a {_type_name(value)}, which cannot be stored "
-                    "as JSON; return plain values, dataclasses or msgspec Structs"
+                    f"as JSON{_why_unencodable(error)}; return plain values, dataclasses or "
+                    "msgspec Structs"
                 ) from None
         if encoded.startswith(_FILE_MARK):
             raise InvalidResult(
@@ -276,14 +279,19 @@ def _from_plain(kind: type, value: Any) -> Any:
     raise TypeError(f"{_show(kind)} cannot be read from JSON")
 
 
-def _encode(value: Any, encoder: msgspec.json.Encoder | None = None) -> bytes:
-    """``value`` as JSON.
+def _encode(
+    value: Any, encoder: msgspec.json.Encoder | None = None, levels: int = LEVELS_MAX
+) -> bytes:
+    """``value`` as JSON, nested at most so deep.
 
     As msgpack too, 0.1 µs, which refuses what JSON holds but neither the pipes of workers nor the
     JSON functions of SQLite: integers beyond 64 bits.
     """
     _NARROW.encode(value)
-    return (encoder or _ENCODER).encode(value)
+    encoded = (encoder or _ENCODER).encode(value)
+    if len(encoded) > _SHALLOW_BYTES and too_deep(encoded, levels):
+        raise RecursionError  # what the encoder raises far deeper
+    return encoded
 
 
 def ordered_json(value: Any) -> bytes:
@@ -376,5 +384,5 @@ def _why_unencodable(error: BaseException) -> str:
     if isinstance(error, OverflowError):
         return " (an integer beyond 64 bits)"
     if isinstance(error, RecursionError):
-        return " (nested too deeply)"
+        return f" (nested too deeply: at most {LEVELS_MAX} levels fit)"
     return ""

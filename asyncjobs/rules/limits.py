@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from ..errors import InvalidOption
+from .nesting import too_deep
 
 # Bytes of JSON, or of UTF-8.
 ARGUMENTS_MAX = 1024 * 1024
@@ -31,6 +32,8 @@ NAME_MAX = 255
 KEY_MAX = 1024
 NOTE_MAX = 1024
 # Numbers of things.
+LEVELS_MAX = 200
+"""How deep arrays and objects may stand in each other in a value that is kept as JSON."""
 TAGS_MAX = 32
 BULK_MAX = 10_000
 PAGE_MAX = 1_000
@@ -185,8 +188,12 @@ def check_meta(value: object) -> str | None:
         return None
     try:
         encoded = msgspec.json.encode(value)
+        if too_deep(encoded, LEVELS_MAX):
+            raise RecursionError  # what the encoder raises far deeper
         same = msgspec.json.decode(encoded) == value
-    except (TypeError, ValueError, RecursionError, OverflowError):
+    except RecursionError:
+        raise InvalidOption(f"meta is nested too deeply: at most {LEVELS_MAX} levels fit") from None
+    except (TypeError, ValueError, OverflowError):
         encoded, same = b"", False
     if not same:
         raise InvalidOption("meta must hold plain JSON values under str keys")

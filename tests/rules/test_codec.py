@@ -32,7 +32,7 @@ from msgspec import Meta, Struct
 
 from asyncjobs.errors import ArgumentsTooLarge, InvalidArguments, InvalidOption, InvalidResult
 from asyncjobs.rules.codec import TaskCodec, decode_plain
-from asyncjobs.rules.limits import ARGUMENTS_MAX, RESULT_MAX
+from asyncjobs.rules.limits import ARGUMENTS_MAX, LEVELS_MAX, RESULT_MAX
 
 T = TypeVar("T")
 UserId = NewType("UserId", int)
@@ -244,7 +244,7 @@ def test_dataclasses_of_every_content_come_back_equal(value: Customer) -> None:
 
 def deeply(levels: int) -> Any:
     value: Any = []
-    for _ in range(levels):
+    for _ in range(levels - 1):
         value = [value]
     return value
 
@@ -274,6 +274,7 @@ REFUSED: dict[str, tuple[Any, Any]] = {
     "integer far beyond": (Any, 10**30),
     "negative beyond 64 bits": (int, -(2**63) - 1),
     "integer beyond within": (list[int], [1, 2**70]),
+    "one level too many": (Any, deeply(LEVELS_MAX + 1)),
     "deep nesting": (Any, deeply(2_000)),
     "deeper nesting": (Any, deeply(100_000)),
     "plain tuple": (Any, (1, 2)),

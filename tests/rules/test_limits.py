@@ -9,6 +9,7 @@ import pytest
 
 from asyncjobs.errors import InvalidOption
 from asyncjobs.rules.limits import (
+    LEVELS_MAX,
     META_MAX,
     NAME_MAX,
     TAGS_MAX,
@@ -135,9 +136,9 @@ def test_meta_is_measured_in_bytes() -> None:
         check_meta({"a": "ü" * (META_MAX // 2)})
 
 
-def nested() -> dict[str, Any]:
+def nested(levels: int) -> dict[str, Any]:
     deep: dict[str, Any] = {}
-    for _ in range(100_000):
+    for _ in range(levels - 1):
         deep = {"a": deep}
     return deep
 
@@ -160,9 +161,14 @@ def test_meta_that_is_not_plain_json_is_refused(value: Any) -> None:
         check_meta(value)
 
 
-def test_meta_that_is_nested_too_deeply_is_refused() -> None:
-    with pytest.raises(InvalidOption, match="meta must hold plain JSON values"):
-        check_meta(nested())
+def test_meta_may_be_nested_up_to_the_limit() -> None:
+    assert check_meta(nested(LEVELS_MAX)) is not None
+
+
+@pytest.mark.parametrize("levels", [LEVELS_MAX + 1, 2_000, 100_000])
+def test_meta_that_is_nested_too_deeply_is_refused(levels: int) -> None:
+    with pytest.raises(InvalidOption, match="meta is nested too deeply: at most 200 levels fit"):
+        check_meta(nested(levels))
 
 
 @pytest.mark.parametrize("value", [None, [1], "a"])
