@@ -1,10 +1,10 @@
 """Loads named SQL statements from ``.sql`` files.
 
 A statement starts at ``-- name: what it is for``, which may go on in further comment lines.
-``{rows:N}`` in one stands for a list of tuples of N values, ``{rows:N+M}`` for one whose tuples end
-in M more that all share: :meth:`Statements.rows` writes it for a given number of them, so that one
-statement carries many rows and the connection's thread takes the interpreter lock once, not once a
-row.
+``{rows:N}`` in one stands for a list of tuples of N values, ``{rows:M+N}`` for one whose tuples
+begin with M more that all share: :meth:`Statements.rows` writes it for a given number of them, so
+that one statement carries many rows and the connection's thread takes the interpreter lock once,
+not once a row.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ LARGEST_CHUNK = 128
 With at most 11 values a row that stays far below SQLite's limit of 32,766."""
 
 _HEAD = re.compile(r"^-- (\w+): (.+(?:\n-- .+)*)$", re.MULTILINE)
-_ROWS = re.compile(r"\{rows:(\d+)(?:\+(\d+))?\}")
+_ROWS = re.compile(r"\{rows:(?:(\d+)\+)?(\d+)\}")
 
 
 class Statements:
@@ -38,8 +38,8 @@ class Statements:
             self.purpose[head[1]] = head[2].replace("\n-- ", " ")
             found = _ROWS.search(self.text[head[1]])
             if found:
-                self._widths[head[1]] = int(found[1])
-                self._shared[head[1]] = int(found[2] or 0)
+                self._shared[head[1]] = int(found[1] or 0)
+                self._widths[head[1]] = int(found[2])
 
     def __getitem__(self, name: str) -> str:
         return self.text[name]
@@ -60,16 +60,12 @@ class Statements:
             return self._write_rows(name, count)
 
     def _write_rows(self, name: str, count: int) -> str:
-        width, shared = self.width(name), self._shared.get(name, 0)
-        rows = [f"({','.join('?' * width)})"] * count
-        if shared:
-            common = [f"?{number}" for number in range(1, shared + 1)]
-            starts = range(shared + 1, shared + 1 + count * width, width)
-            rows = [
-                f"({','.join([*(f'?{start + n}' for n in range(width)), *common])})"
-                for start in starts
-            ]
-        written = _ROWS.sub(",".join(rows), self.text[name])
+        # Only what is shared has numbers, and so comes first: from 3.12 on Python asks for each
+        # value's name, and SQLite goes through all numbers for the answer. With one for each of
+        # 128 rows' values, inserting took 9 µs a row in place of 0.4.
+        shared = [f"?{number}" for number in range(1, self._shared.get(name, 0) + 1)]
+        row = f"({','.join([*shared, *'?' * self.width(name)])})"
+        written = _ROWS.sub(",".join([row] * count), self.text[name])
         self._rows[name, count] = written
         return written
 

@@ -1,5 +1,5 @@
 -- Every statement of the SQLite engine but the listings' filters. A head is a name and a purpose;
--- {rows:N} stands for a list of tuples of N values, {rows:N+M} for one whose tuples share M more.
+-- {rows:N} stands for a list of tuples of N values, {rows:M+N} for one whose tuples share M before.
 -- OR ROLLBACK spares SQLite the journal that it keeps to undo half a statement: a statement that
 -- fails here takes its transaction with it anyway.
 
@@ -16,13 +16,13 @@ RELEASE asyncjobs;
 UPDATE asyncjobs_counts SET jobs = jobs + ?
 WHERE queue = '' AND task = '' AND state = 'accepted' RETURNING jobs;
 
--- insert_jobs: the rows of new jobs that differ in their first seven columns alone; the others are
+-- insert_jobs: the rows of new jobs that differ in their last seven columns alone; the others are
 -- bound once. Queued ones, or running ones that start at once, since nothing else is due.
 INSERT OR ROLLBACK INTO asyncjobs_jobs
-  (seq, id, run_at, created_at, key, tags, expires_at,
-   task, queue, priority, max_crashes, trigger, options, own_retention,
-   state, instance, claim, attempt, started_at)
-VALUES {rows:7+12};
+  (task, queue, priority, max_crashes, trigger, options, own_retention,
+   state, instance, claim, attempt, started_at,
+   seq, id, run_at, created_at, key, tags, expires_at)
+VALUES {rows:12+7};
 
 -- insert_payloads: arguments and meta of those that have any.
 INSERT OR ROLLBACK INTO asyncjobs_payloads (seq, arguments, meta) VALUES {rows:3};
@@ -31,7 +31,7 @@ INSERT OR ROLLBACK INTO asyncjobs_payloads (seq, arguments, meta) VALUES {rows:3
 INSERT OR ROLLBACK INTO asyncjobs_keys (key, task, seq) VALUES {rows:3};
 
 -- insert_holds: keys of unique jobs, in place of those that hold them no longer.
-INSERT INTO asyncjobs_keys (key, seq, task, held, until) VALUES {rows:2+3}
+INSERT INTO asyncjobs_keys (task, held, until, key, seq) VALUES {rows:3+2}
 ON CONFLICT (key, task) DO UPDATE
 SET seq = excluded.seq, held = excluded.held, until = excluded.until;
 
