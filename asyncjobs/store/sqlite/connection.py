@@ -20,6 +20,7 @@ from ...errors import (
     StoreFull,
     StoreUnavailable,
 )
+from .numbering import taking_numbers
 
 OLDEST_SQLITE = (3, 35, 0)
 """The first with RETURNING."""
@@ -45,7 +46,7 @@ class HopConnection(sqlite3.Connection):
     def execute(self, sql: Any, parameters: Any = (), /) -> Any:
         """Run a statement, or a hop's function."""
         if isinstance(sql, Hop):
-            return sql.run(self)
+            return sql.run(taking_numbers(self))
         return super().execute(sql, parameters)
 
 

@@ -22,6 +22,7 @@ from ...locks import FileLock
 from ..base import Operation
 from ..group_commit import BUSY_SECONDS
 from .connection import SYNCHRONOUS, Hop, translate
+from .numbering import taking_numbers
 from .operations import WRITES
 from .transaction import STATEMENTS, Transaction
 
@@ -247,7 +248,7 @@ def write_joined(
     try:
         # Looks for what stands in the way instead of running into it: a statement that fails would
         # take the application's transaction with it.
-        tx = Transaction(connection, now, careful=True)
+        tx = Transaction(taking_numbers(connection), now, careful=True)
         # A write before anything is read: it waits for the lock, where a transaction that has
         # begun to read is refused at once when somebody else has written since.
         _touch(tx, home)

@@ -24,6 +24,7 @@ from ...errors import (
     StoreUnavailable,
 )
 from .migrate import migrations, version_of
+from .numbering import taking_numbers
 
 BUSY_SECONDS = 2.0
 """How long a look waits for somebody who holds the whole file, as while a crash is recovered."""
@@ -88,7 +89,7 @@ class Onlooker:
         try:
             connection = self._open(still=still)
             try:
-                answer = self._ask(connection, function, any_version=any_version)
+                answer = self._ask(taking_numbers(connection), function, any_version=any_version)
             finally:
                 connection.close()
         except Exception as error:
