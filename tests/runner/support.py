@@ -12,6 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from asyncjobs import Runner
+from asyncjobs.store.sqlite.transaction import STATEMENTS
+
 PATIENCE_SECONDS = 30.0
 """How long a test waits for what must happen before it calls that a hang."""
 
@@ -22,6 +25,29 @@ async def until(condition: Callable[[], object]) -> None:
     while not condition():
         assert time.monotonic() < deadline, "the condition never came true"
         await asyncio.sleep(0.001)
+
+
+async def assert_nothing_spins(runner: Runner) -> None:
+    """One look for jobs asks the database for one claim, and no other one follows from it.
+
+    For a runner on the manual clock, where nothing but the jobs themselves can make it look.
+    """
+    claims: list[str] = []
+    writer = runner.engine().store._writer
+
+    def note(statement: str) -> None:
+        if statement == STATEMENTS["unstarted"]:  # what every claim asks first
+            claims.append(statement)
+
+    await until(lambda: runner.engine().commit.quiet)
+    await writer.run(lambda connection: connection.set_trace_callback(note))
+    runner.engine().dispatcher.wake()
+    await until(lambda: claims and runner.engine().commit.quiet)
+    for _ in range(100):  # what was put off comes in one of the next passes
+        await asyncio.sleep(0)
+    await until(lambda: runner.engine().commit.quiet)
+    await writer.run(lambda connection: connection.set_trace_callback(None))
+    assert len(claims) == 1
 
 
 class Census(NamedTuple):

@@ -13,7 +13,7 @@ import pytest_asyncio
 from asyncjobs import InvalidOption, Rate, Runner, RunnerClosed, Tasks, Unique
 from asyncjobs.testing import ManualClock, run_until_idle
 
-from .support import until
+from .support import assert_nothing_spins, until
 
 tasks = Tasks()
 
@@ -124,15 +124,7 @@ async def test_nothing_spins_while_all_that_waits_is_held(runner: Runner, door: 
     await runner.registry.set_queue("doors", running=2)
     await runner.enqueue_many([through.job() for _ in range(100)])
     await until(lambda: door.inside == 2)
-    await run_until_quiet(runner)
-    before = runner.engine().commit.flushes
-    for _ in range(200):
-        await asyncio.sleep(0.0005)
-    assert runner.engine().commit.flushes - before <= 1  # the tick of a service
-
-
-async def run_until_quiet(runner: Runner) -> None:
-    await until(lambda: runner.engine().commit.quiet)
+    await assert_nothing_spins(runner)
 
 
 async def test_rate_of_a_queue_follows_the_clock(
