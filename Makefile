@@ -24,10 +24,15 @@ refuse_ = $(error $(PYTHON) does not run: install Python 3.11 or newer, or name 
 # Otherwise pyright asks the package index at every run whether it is the newest.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
-.PHONY: demo test bench clean
+# What test-versions looks for; those that are not installed are left out.
+PYTHONS := python3.11 python3.12 python3.13
+
+.PHONY: demo test test-versions tests bench clean
 
 demo: $(VENV)/installed
 	$(BIN)/python -m asyncjobs demo
+
+run_tests = $(BIN)/pytest -n 2 --dist worksteal -m "not proof and not timed"
 
 # Tests have their files in memory where there is room; what holds a time has them on the disk.
 test: $(VENV)/installed-dev
@@ -35,14 +40,26 @@ test: $(VENV)/installed-dev
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/pyright --pythonpath $(BIN)/python
-	$(BIN)/pytest -n 2 --dist worksteal -m "not proof and not timed"
+	$(run_tests)
 	PYTEST_DEBUG_TEMPROOT="$${TMPDIR:-/tmp}" $(BIN)/pytest -m "timed and not proof"
+
+# Each Python in an environment of its own. Types and times are the affair of `make test`.
+test-versions:
+	@for python in $(PYTHONS); do \
+	  version=$$("$$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || \
+	    { echo "$$python is not there: left out"; continue; }; \
+	  echo "$$python:"; \
+	  $(MAKE) --no-print-directory tests PYTHON="$$python" VENV=".venv-$$version" || exit 1; \
+	done
+
+tests: $(VENV)/installed-dev
+	$(run_tests)
 
 bench: $(VENV)/installed
 	$(BIN)/python -m benchmarks
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) .venv-3.* build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/interpreter:
