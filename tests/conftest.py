@@ -5,6 +5,8 @@ import shutil
 import sys
 from pathlib import Path
 
+from hypothesis import settings
+
 pytest_plugins = ["asyncjobs.testing"]
 
 MEMORY = Path("/dev/shm")
@@ -16,6 +18,10 @@ ROOM_BYTES = 2 * 1024**3
 # PYTEST_DEBUG_TEMPROOT=/tmp has them on the disk all the same.
 if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ROOM_BYTES:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
+
+# How long an example takes is the machine's affair, which may have other work; see "timed".
+settings.register_profile("asyncjobs", deadline=None)
+settings.load_profile("asyncjobs")
 
 # Where the environment forbids to keep compiled modules, each of some hundred processes would
 # compile the library anew, which takes it longer than all else that it does.

@@ -15,6 +15,11 @@ EXIT_GUARD = "asyncjobs-exit"
 """One daemon thread for the life of the process: it ends connections that somebody forgot."""
 
 
+LAST_WORD_SECONDS = 1.0
+"""Of a thread that has answered for the last time, as aiosqlite's does when it is closed: it has
+nothing more to do, and may have had no turn yet to end."""
+
+
 class Census(NamedTuple):
     """What is there now."""
 
@@ -76,6 +81,9 @@ def assert_nothing_left(before: Census, database: Path | None = None) -> None:
     ``database``: its folder of instances must be empty as well.
     """
     gc.collect()
+    for thread in threading.enumerate():
+        if id(thread) not in before.threads and thread.name != EXIT_GUARD:
+            thread.join(LAST_WORD_SECONDS)
     now = Census.take()
     new_threads = [t for t in threading.enumerate() if id(t) in now.threads - before.threads]
     new_tasks: list[asyncio.Task[object]] = []
