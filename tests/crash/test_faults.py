@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from asyncjobs import Runner, StoreBusy, StoreError, StoreFull, current_job
+from asyncjobs.store import group_commit
 from asyncjobs.testing import run_until_idle
 from tests.oracles import deadline, nothing_left, seed_of, unfinished_ended
 
@@ -236,8 +237,9 @@ async def test_a_write_lock_held_longer_fails_enqueues_after_five_seconds_and_ke
 
 
 async def test_a_start_under_a_held_write_lock_fails_as_busy_and_leaves_nothing(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(group_commit, "BUSY_SECONDS", 0.4)
     database = tmp_path / "jobs.db"
     async with Runner(database):
         pass

@@ -27,7 +27,8 @@ from asyncjobs import (
     UnknownTask,
     WrongEventLoop,
 )
-from asyncjobs.store.group_commit import BUSY_SECONDS
+from asyncjobs.store import group_commit
+from asyncjobs.store.sqlite import joining
 from asyncjobs.testing import run_until_idle
 
 from .support import census, nothing_left, until
@@ -409,8 +410,9 @@ async def test_keys_and_ids_are_looked_for_in_the_transaction_itself(
 
 
 async def test_an_enqueue_without_tx_inside_the_transaction_hears_that_it_waits_for_itself(
-    alone: Runner, tmp_path: Path
+    alone: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(group_commit, "BUSY_SECONDS", 0.4)
     gate = asyncio.Event()
 
     @alone.task
@@ -429,15 +431,16 @@ async def test_an_enqueue_without_tx_inside_the_transaction_hears_that_it_waits_
         begun = time.monotonic()
         with pytest.raises(StoreBusy, match=r"own open write transaction.*waits for itself"):
             await echo.enqueue(2)
-        assert time.monotonic() - begun >= BUSY_SECONDS
+        assert time.monotonic() - begun >= group_commit.BUSY_SECONDS
     assert await kept == 1
     assert await running == 1
     assert 2 not in started
 
 
 async def test_a_transaction_inside_another_of_the_same_task_hears_that_it_waits_for_itself(
-    alone: Runner, tmp_path: Path
+    alone: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(joining, "BUSY_SECONDS", 0.2)
     outer, inner = (sqlite3.connect(tmp_path / "jobs.db") for _ in range(2))
     async with alone.transaction(outer):
         with pytest.raises(StoreBusy, match="waits for itself"):
