@@ -108,11 +108,17 @@ def test_a_crash_loses_nothing_and_repeats_only_what_it_cut_off(crashed: Result)
         assert crashed.figure(promise) == "0"
 
 
+@pytest.fixture
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of a short name, so that the path of a runner's socket in it is not too long for one."""
+    return tmp_path_factory.mktemp("demo")
+
+
 @pytest.mark.parametrize("executor", ["isolated", "thread"])
 def test_a_crash_loses_nothing_with_another_executor(
-    tmp_path: Path, sources: Path, executor: str
+    folder: Path, sources: Path, executor: str
 ) -> None:
-    result = run(tmp_path, "demo", "--path", str(sources), "--executor", executor)
+    result = run(folder, "demo", "--path", str(sources), "--executor", executor)
 
     assert (result.code, result.err) == (0, "")
     assert result.figure("completed") == str(GOOD + 1)
@@ -156,12 +162,12 @@ def test_the_report_lists_failures_and_escapes_names(crashed: Result) -> None:
 
 
 def test_runs_on_one_database_do_not_count_each_other(
-    crashed: Result, sources: Path, tmp_path: Path
+    crashed: Result, sources: Path, folder: Path
 ) -> None:
     # Of its own: other tests count what the first run has left.
-    database = shutil.copy(crashed.figure("database"), str(tmp_path / "jobs.db"))
+    database = shutil.copy(crashed.figure("database"), str(folder / "jobs.db"))
 
-    again = run(tmp_path, "demo", "--no-crash", "--db", database, "--path", str(sources))
+    again = run(folder, "demo", "--no-crash", "--db", database, "--path", str(sources))
 
     assert (again.code, again.err) == (0, "")
     assert again.figure("database") == database

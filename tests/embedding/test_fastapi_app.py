@@ -51,10 +51,10 @@ class App(NamedTuple):
     def lines_of(self, job_id: str) -> list[int]:
         """The lines of a file that were imported or rejected."""
         lines = (
-            "SELECT line FROM people WHERE job = ?1 "
-            "UNION ALL SELECT line FROM rejected WHERE job = ?1 ORDER BY line"
+            "SELECT line FROM people WHERE job = ? "
+            "UNION ALL SELECT line FROM rejected WHERE job = ? ORDER BY line"
         )
-        return [line for (line,) in self.query("app.db", lines, job_id)]
+        return [line for (line,) in self.query("app.db", lines, job_id, job_id)]
 
     def live_runners(self) -> int:
         live = "SELECT count(*) FROM asyncjobs_instances WHERE ended_at IS NULL"
