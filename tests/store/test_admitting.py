@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from random import Random
 from typing import Any
 
@@ -435,6 +436,7 @@ LIMITS = (
     JobLimit("add", "paced", 2, (50, SECOND, 3)),
     JobLimit("add", "ordered", 1, ordered=True),
     JobLimit("add", "stops", 1, ordered=True, stops=True),
+    JobLimit("add", "slow", 1, (1, 5 * SECOND, 1), ordered=True, stops=True),
 )
 
 
@@ -443,8 +445,9 @@ async def test_caps_hold_and_every_line_goes_on_whatever_happens(desk: Desk, rou
     chance = Random(seed_of("admitting"))
     known: list[str] = []
     running: dict[int, Claimed] = {}
+    slow = SlowKey()
     for _ in range(rounds):
-        match chance.randrange(8):
+        match chance.randrange(9):
             case 0 | 1:
                 limit = chance.choice(LIMITS)
                 delay = chance.choice([None, None, SECOND])
@@ -454,7 +457,9 @@ async def test_caps_hold_and_every_line_goes_on_whatever_happens(desk: Desk, rou
                 )  # fmt: skip
             case 2 | 3:
                 room = {"coroutine": chance.randrange(1, 6)}
-                running |= {run.seq: run for run in await claimed(desk, room=room)}
+                runs = await claimed(desk, room=room)
+                await slow.look(desk, runs)
+                running |= {run.seq: run for run in runs}
             case 4 if running:
                 run = running.pop(chance.choice(list(running)))
                 event = chance.choice([*ENDS, Event.RETRYING, Event.SNOOZED, Event.RELEASED])
@@ -466,6 +471,8 @@ async def test_caps_hold_and_every_line_goes_on_whatever_happens(desk: Desk, rou
                 assert answer in ("done", "cancelled")
             case 5 if known:
                 await desk.do(by_hand(desk, chance, [chance.choice(known)]))
+            case 8 if stopping := await rows_of(desk, STOPPED):
+                await desk.do(by_hand(desk, chance, [job_id for (job_id,) in stopping]))
             case 6 if chance.randrange(4) == 0:
                 if chance.randrange(2):
                     await desk.rescue()
@@ -477,9 +484,10 @@ async def test_caps_hold_and_every_line_goes_on_whatever_happens(desk: Desk, rou
                 await desk.do(Expire(9))
             case _:
                 desk.clock.advance(chance.random())
+        await slow.look(desk)
         await caps_hold(desk)
     assert await desk.store.check() == []
-    await drains(desk, running)
+    await drains(desk, running, slow)
 
 
 def by_hand(desk: Desk, chance: Random, ids: list[str]) -> Requeue | Delete | Cancel:
@@ -504,6 +512,11 @@ STOPPED = """
 SELECT j.id FROM asyncjobs_limited AS l JOIN asyncjobs_jobs AS j ON j.seq = l.seq
 WHERE l.place = 'in' AND j.state = 'failed'
 """
+SLOW_SPENT = "SELECT spent FROM asyncjobs_limits WHERE key = 'slow'"
+SLOW_JOBS = """
+SELECT l.seq FROM asyncjobs_limited AS l JOIN asyncjobs_limits AS k ON k.id = l.limit_id
+WHERE k.key = 'slow'
+"""
 
 
 async def caps_hold(desk: Desk) -> None:
@@ -512,14 +525,34 @@ async def caps_hold(desk: Desk) -> None:
     assert over == []
 
 
-async def drains(desk: Desk, running: dict[int, Claimed]) -> None:
+class SlowKey:
+    """Each start of a key whose rate admits one at a time has a permit that counted."""
+
+    def __init__(self) -> None:
+        self._permits = self._starts = 0
+        self._spent = 0.0
+
+    async def look(self, desk: Desk, runs: Sequence[Claimed] = ()) -> None:
+        """After every step."""
+        for (spent,) in await rows_of(desk, SLOW_SPENT) or [(0.0,)]:
+            self._permits += spent > self._spent
+            self._spent = spent
+        slow = {seq for (seq,) in await rows_of(desk, SLOW_JOBS)}
+        self._starts += sum(run.seq in slow for run in runs)
+        assert self._starts <= self._permits
+
+
+async def drains(desk: Desk, running: dict[int, Claimed], slow: SlowKey) -> None:
     """Once nothing new comes and stopped keys are let go, everything ends."""
     runs = list(running.values())
     for _ in range(5_000):
         await desk.report(*[end(desk, run) for run in runs])
+        await slow.look(desk)
         await desk.do(Delete([job_id for (job_id,) in await rows_of(desk, STOPPED)]))
-        desk.clock.advance(0.05)
+        await slow.look(desk)
+        desk.clock.advance(0.5)
         runs = await claimed(desk)
+        await slow.look(desk, runs)
         await caps_hold(desk)
         if not await desk.count("blocked") + await desk.count("queued") + len(runs):
             return

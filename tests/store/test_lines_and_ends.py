@@ -293,3 +293,66 @@ def pausing(paused: bool) -> SetQueue:
     return SetQueue(
         queue="default", note_id=f"{paused}", actor=None, action="set", what="{}", paused=paused
     )
+
+
+@pytest.mark.parametrize("way", ["now", "later", "group", "edited", "edited to another key"])
+async def test_start_of_a_dead_letter_that_had_stopped_its_key_counts(desk: Desk, way: str) -> None:
+    limit, other = paced_stop("k"), paced_stop("other")
+    failed, behind = await add(desk, 2, limit)
+    (there,) = await add(desk, 1, other)
+    runs = await claimed(desk)
+    await desk.report(*[end(desk, run, Event.FAILED) for run in runs])
+    now = desk.clock.now()
+    retry = {
+        "now": Requeue([failed]),
+        "later": Requeue([failed], first_at=now + SECOND, gap=SECOND),
+        "group": Requeue([there, failed], first_at=now, gap=SECOND),
+        "edited": Requeue([failed], '{"left":2}', limit),
+        "edited to another key": Requeue([failed], '{"left":2}', other),
+    }
+    await desk.do(retry[way])
+    desk.clock.advance(59)
+    moved = way == "edited to another key"  # where another one stands in its way
+    assert await claimed(desk) == []
+    assert await desk.store.check() == []
+    desk.clock.advance(1)
+    runs = await claimed(desk)
+    first = {"group": [failed, there], "edited to another key": [behind]}.get(way, [failed])
+    assert sorted(ids(runs)) == sorted(first)
+    await desk.report(*[end(desk, run) for run in runs])
+    assert await claimed(desk) == []
+    desk.clock.advance(60)
+    assert ids(await claimed(desk)) == ([] if moved else [behind])
+
+
+async def test_dead_letter_that_had_stopped_its_key_waits_while_that_is_pushed_back(
+    desk: Desk,
+) -> None:
+    failed, _ = await add(desk, 2, STOPS)
+    (run,) = await claimed(desk)
+    opens_at = desk.clock.now() + 60 * SECOND
+    await desk.report(end(desk, run, Event.FAILED, key_opens_at=opens_at))
+    await desk.do(Requeue([failed]))
+    assert await claimed(desk) == []
+    desk.clock.move_to(opens_at)
+    assert ids(await claimed(desk)) == [failed]
+
+
+async def test_dead_letter_that_moves_to_an_ordered_key_forgets_its_priority(desk: Desk) -> None:
+    line = JobLimit("add", "line", 1, ordered=True)
+    first, behind = await add(desk, 2, line)
+    (moved,) = await add(desk, 1, ONE, priority=5)
+    runs = await claimed(desk)
+    assert ids(runs) == [moved, first]
+    await desk.report(end(desk, runs[0], Event.FAILED))
+    await desk.do(Requeue([moved], '{"left":2}', line))
+    await desk.report(end(desk, runs[1]))
+    order = []
+    while runs := await claimed(desk):
+        order += ids(runs)
+        await desk.report(end(desk, runs[0]))
+    assert order == [behind, moved]
+
+
+def paced_stop(key: str) -> JobLimit:
+    return JobLimit("add", key, 1, (1, 60 * SECOND, 1), ordered=True, stops=True)

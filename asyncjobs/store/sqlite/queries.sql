@@ -960,12 +960,12 @@ WHERE limit_id = ? AND place = 'in'
               AND +j.state IN ('queued', 'blocked'))
 RETURNING seq;
 
--- rejoin_line: jobs that start anew, now or later, line up again; one that has kept its permit has it.
+-- rejoin_line: jobs that start anew, now or later, line up again, also one that has stopped its key.
 UPDATE asyncjobs_limited
-SET place = iif(k.ordered OR j.run_at <= ?1, 'ready', 'later'), run_at = iif(k.ordered, 0, j.run_at)
+SET place = iif(k.ordered OR j.run_at <= ?1, 'ready', 'later'),
+    priority = iif(k.ordered, 0, j.priority), run_at = iif(k.ordered, 0, j.run_at)
 FROM json_each(?2) AS w CROSS JOIN asyncjobs_jobs AS j CROSS JOIN asyncjobs_limits AS k
-WHERE asyncjobs_limited.seq = w.value AND asyncjobs_limited.place IS NULL
-  AND j.seq = w.value AND k.id = asyncjobs_limited.limit_id
+WHERE asyncjobs_limited.seq = w.value AND j.seq = w.value AND k.id = asyncjobs_limited.limit_id
 RETURNING limit_id, seq;
 
 -- key_of_job: whose line a job stands in.
