@@ -535,7 +535,8 @@ class SlowKey:
     async def look(self, desk: Desk, runs: Sequence[Claimed] = ()) -> None:
         """After every step."""
         for (spent,) in await rows_of(desk, SLOW_SPENT) or [(0.0,)]:
-            self._permits += spent > self._spent
+            if spent != 0.0:  # else its row was gone, and has come again
+                self._permits += (spent > self._spent) - (spent < self._spent)
             self._spent = spent
         slow = {seq for (seq,) in await rows_of(desk, SLOW_JOBS)}
         self._starts += sum(run.seq in slow for run in runs)

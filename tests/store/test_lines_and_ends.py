@@ -263,6 +263,34 @@ async def test_rate_of_a_key_counts_although_its_jobs_are_deleted(desk: Desk) ->
     assert await rows_of(desk, "SELECT count(*) FROM asyncjobs_limits") == [(0,)]
 
 
+async def test_permit_that_was_recalled_before_its_start_is_not_counted_twice(desk: Desk) -> None:
+    first, second, third = await add(desk, 3, JobLimit("add", "k", None, (1, 60 * SECOND, 1)))
+    (run,) = await claimed(desk)
+    desk.clock.advance(60)
+    assert await claimed(desk, room={"thread": 1}) == []  # there is no slot for the second one
+    assert (await desk.get(second)).state == "queued"
+    opens_at = desk.clock.now() + 10 * SECOND
+    await desk.report(end(desk, run, Event.FAILED, key_opens_at=opens_at))
+    assert await claimed(desk) == []
+    desk.clock.move_to(opens_at)
+    assert ids(await claimed(desk)) == [second]
+    desk.clock.advance(59)
+    assert await claimed(desk) == []
+    desk.clock.advance(1)
+    assert (run.id, ids(await claimed(desk))) == (first, [third])
+
+
+async def test_jobs_whose_window_is_closed_use_up_nothing_of_their_rate(desk: Desk) -> None:
+    paced = JobLimit("add", "k", None, (1, 60 * SECOND, 1))
+    for _ in range(3):
+        await desk.add(limit=paced, options=LIMITED_NIGHT)
+    (daily,) = await add(desk, 1, paced)
+    desk.clock.advance(6 * 3_600)  # until the morning
+    started = [ids(await claimed(desk)) for _ in range(4)]  # which all are put off but the last
+    assert started == [[], [], [], [daily]]
+    assert await desk.store.check() == []
+
+
 async def test_full_key_with_a_rate_goes_on_when_a_run_ends_and_not_by_time(desk: Desk) -> None:
     await add(desk, 3, JobLimit("add", "k", 1, (10, SECOND, 5)))
     result = await desk.claim()

@@ -8,6 +8,7 @@ of it happens in the transaction that makes or takes the room.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from math import ceil
 from typing import Any, NamedTuple
@@ -101,6 +102,8 @@ def _step_back(tx: Transaction, again: Sequence[tuple[int, int]], *, started: bo
     """
     rows = tx.fetch("step_back", to_json(again).decode(), tx.now, started)
     _take_back(tx, [seq for _, seq in rows])
+    if not started:
+        _refund(tx, [limit_id for limit_id, _ in rows])
     return {limit_id for limit_id, _ in rows}
 
 
@@ -113,8 +116,20 @@ def step_back(tx: Transaction, later: Sequence[tuple[int, int]]) -> bool:
 
 def _close_key(tx: Transaction, seq: int, opens_at: int) -> None:
     """Let no job of the key start before then, not even those that hold a permit already."""
-    for (limit_id,) in tx.fetch("close_limit", opens_at, seq):
-        _take_back(tx, [recalled for (recalled,) in tx.fetch("recall_permits", limit_id)])
+    for (limit_id,) in tx.fetch("key_of_job", seq):
+        recalled = [recalled for (recalled,) in tx.fetch("recall_permits", limit_id)]
+        _take_back(tx, recalled)
+        _refund(tx, [limit_id] * len(recalled))
+        tx.fetch("close_limit", opens_at, limit_id)
+
+
+def _refund(tx: Transaction, permits: Sequence[int]) -> None:
+    """Permits of these keys were taken back from jobs that have not started, and will need others.
+
+    Else such a start would count twice against the rate of its key.
+    """
+    for limit_id, jobs in Counter(permits).items():
+        tx.fetch("refund_rate", jobs, limit_id)
 
 
 def leave_waiting(tx: Transaction, seqs: Sequence[int]) -> None:

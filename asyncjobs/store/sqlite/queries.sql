@@ -949,9 +949,13 @@ WHERE asyncjobs_limited.seq = json_extract(w.value, '$[0]') AND k.id = asyncjobs
   AND (NOT k.ordered AND json_extract(w.value, '$[1]') > ?2 OR ?3 AND k.rate_jobs IS NOT NULL)
 RETURNING limit_id, seq;
 
--- close_limit: a job's key admits none before an instant.
-UPDATE asyncjobs_limits SET opens_at = max(ifnull(opens_at, 0), ?)
-WHERE id = (SELECT limit_id FROM asyncjobs_limited WHERE seq = ?) RETURNING id;
+-- close_limit: a key admits none before an instant.
+UPDATE asyncjobs_limits SET opens_at = max(ifnull(opens_at, 0), ?) WHERE id = ?;
+
+-- refund_rate: so many starts of a key that were counted have not come. It was open, or there would
+-- have been no such permits, so that nothing is lost with the time at which to look again.
+UPDATE asyncjobs_limits SET spent = spent - ?1 * 1.0 * rate_per / rate_jobs, opens_at = NULL
+WHERE id = ?2 AND rate_jobs IS NOT NULL;
 
 -- recall_permits: those of a key whose jobs have not started, parked ones included.
 UPDATE asyncjobs_limited SET place = 'ready'
