@@ -40,43 +40,92 @@ def line_up(tx: Transaction, arrivals: Sequence[Arrival], *, permit: int | None 
     """
     # What was given last holds, and there are few different ones.
     given = dict.fromkeys(arrival.job.limit for arrival in reversed(arrivals))
-    limits = _limits(tx, [limit for limit in reversed(given) if limit])
+    keys = _set_limits(tx, [limit for limit in reversed(given) if limit])
     rows: list[Any] = []
     waiting: list[int] = []
     for seq, run_at, job in arrivals:
         assert job.limit is not None
-        limit_id = limits[job.limit.name, job.limit.key]
+        limit_id = keys.ids[job.limit.name, job.limit.key]
         place = "ready" if job.limit.ordered or run_at <= tx.now else "later"
-        if place == "ready" and limit_id == permit:
+        if place == "ready" and limit_id == permit and limit_id not in keys.changed:
             place = "in"
         else:
             waiting.append(seq)
         # Ordered ones by seq alone, delayed or not.
         rows += (seq, limit_id, place, *((0, 0) if job.limit.ordered else (job.priority, run_at)))
     tx.write_rows("insert_limited", rows)
-    _admit(tx, limits.values(), queued=waiting)
+    _admit(tx, keys.ids.values(), queued=waiting, recalled=keys.recalled)
 
 
-def _limits(tx: Transaction, limits: Iterable[JobLimit]) -> dict[tuple[str, str], int]:
-    """The rows of keys, made or changed to what was said last."""
-    wanted = {
-        (limit.name, limit.key): (
-            limit.running, *(limit.rate or (None,) * 3), limit.ordered, limit.stops
+class _Keys(NamedTuple):
+    """Keys whose limits have just been said."""
+
+    ids: dict[tuple[str, str], int]
+    changed: set[int]
+    """Those of which something else was said before."""
+    recalled: list[int]
+    """Jobs that have lost their permits by that, for now: they are not held yet."""
+
+
+class _Said(NamedTuple):
+    """What a limit allows, as it is stored."""
+
+    running: int | None
+    rate_jobs: int | None
+    rate_per: int | None
+    rate_burst: int | None
+    ordered: bool
+    stops: bool
+
+    @classmethod
+    def of(cls, limit: JobLimit) -> _Said:
+        """What a job's limit says."""
+        jobs, per, burst = limit.rate or (None, None, None)
+        return cls(limit.running, jobs, per, burst, limit.ordered, limit.stops)
+
+    def recalls(self, before: _Said) -> bool:
+        """Whether jobs that have not started may have permits that this would not give."""
+        fewer = self.running is not None and (
+            before.running is None or self.running < before.running
         )
-        for limit in limits
-    }  # fmt: skip
-    found: dict[tuple[str, str], int] = {}
+        paced = self.rate_jobs is not None and before.rate_jobs is None
+        return fewer or paced or self.ordered != before.ordered
+
+
+def _set_limits(tx: Transaction, limits: Iterable[JobLimit]) -> _Keys:
+    """The rows of keys, made or changed to what was said last."""
+    wanted = {(limit.name, limit.key): _Said.of(limit) for limit in limits}
+    keys = _Keys({}, set(), [])
+    before: dict[tuple[str, str], _Said] = {}
     # Nearly always they are as they should be: to see that is cheaper than to write them again.
     for name, key, *said, limit_id in tx.fetch("find_limits", to_json(list(wanted)).decode()):
-        if wanted[name, key] == tuple(said):
-            found[name, key] = limit_id
+        before[name, key] = _Said(*said)
+        keys.ids[name, key] = limit_id
     rows: list[Any] = []
-    for names, said in wanted.items():
-        if names not in found:
-            rows += (*names, *said)
+    for names, now_said in wanted.items():
+        if before.get(names) != now_said:
+            rows += (*names, *now_said)
     for limit_id, name, key in tx.write_rows("set_limits", rows):
-        found[name, key] = limit_id
-    return found
+        keys.ids[name, key] = limit_id
+        if (name, key) in before:
+            keys.changed.add(limit_id)
+            keys.recalled.extend(_adapt(tx, limit_id, before[name, key], wanted[name, key]))
+    return keys
+
+
+def _adapt(tx: Transaction, limit_id: int, before: _Said, now: _Said) -> list[int]:
+    """Have the jobs of a key stand as its new limit has it; those whose permits were recalled.
+
+    What runs goes on, and gives its permit back when it ends or comes back.
+    """
+    if before.stops and not now.stops:
+        tx.fetch("go_on_after_failures", limit_id)
+    recalled = []
+    if now.recalls(before):
+        recalled = _recall(tx, limit_id)
+    if now.ordered != before.ordered:
+        tx.fetch("realign", limit_id, now.ordered, tx.now)
+    return recalled
 
 
 def leave_line(tx: Transaction, transitions: Sequence[Transition]) -> None:
@@ -117,10 +166,15 @@ def step_back(tx: Transaction, later: Sequence[tuple[int, int]]) -> bool:
 def _close_key(tx: Transaction, seq: int, opens_at: int) -> None:
     """Let no job of the key start before then, not even those that hold a permit already."""
     for (limit_id,) in tx.fetch("key_of_job", seq):
-        recalled = [recalled for (recalled,) in tx.fetch("recall_permits", limit_id)]
-        _take_back(tx, recalled)
-        _refund(tx, [limit_id] * len(recalled))
+        _take_back(tx, _recall(tx, limit_id))
         tx.fetch("close_limit", opens_at, limit_id)
+
+
+def _recall(tx: Transaction, limit_id: int) -> list[int]:
+    """Take the permits of a key back from jobs that have not started; these are not held yet."""
+    recalled = [seq for (seq,) in tx.fetch("recall_permits", limit_id)]
+    _refund(tx, [limit_id] * len(recalled))
+    return recalled
 
 
 def _refund(tx: Transaction, permits: Sequence[int]) -> None:
@@ -142,22 +196,28 @@ def _leave(tx: Transaction, seqs: Sequence[int], failed: Sequence[int]) -> set[i
     return {limit_id for (limit_id,) in rows}
 
 
-def change_key(tx: Transaction, seq: int, limit: JobLimit | None) -> None:
-    """A finished job of a key is of another from now on, if its arguments say so."""
+def change_key(tx: Transaction, seq: int, limit: JobLimit | None) -> list[int]:
+    """A finished job of a key is of another from now on, if its arguments say so.
+
+    Answers with jobs for :func:`rejoin_line`, which have lost their permits by what the limit says.
+    """
     old = [limit_id for (limit_id,) in tx.fetch("key_of_job", seq)]
     if limit is None or not old:
-        return
-    (new,) = _limits(tx, [limit]).values()
+        return []
+    keys = _set_limits(tx, [limit])
+    (new,) = keys.ids.values()
     if [new] != old:
         tx.fetch("change_key", new, seq)
         _admit(tx, old)  # it may have stopped that key
         tx.fetch("delete_limits", to_json(old).decode(), tx.now)
+    return keys.recalled
 
 
-def rejoin_line(tx: Transaction, seqs: str) -> None:
+def rejoin_line(tx: Transaction, seqs: str, recalled: Sequence[int]) -> None:
     """Finished jobs that were queued once more, as JSON."""
     rows = tx.fetch("rejoin_line", tx.now, seqs)
-    _admit(tx, {limit_id for limit_id, _ in rows}, queued=[seq for _, seq in rows])
+    queued = [seq for _, seq in rows]
+    _admit(tx, {limit_id for limit_id, _ in rows}, queued=queued, recalled=recalled)
 
 
 def forget_places(tx: Transaction, seqs: str) -> None:
@@ -241,12 +301,21 @@ class _Room(NamedTuple):
         return max(0, min(free, ADMITTED_MAX))
 
 
-def _admit(tx: Transaction, limits: Iterable[int], queued: Sequence[int] = ()) -> None:
-    """Give free permits to the next in line; hold those of ``queued`` that get none."""
+def _admit(
+    tx: Transaction,
+    limits: Iterable[int],
+    queued: Sequence[int] = (),
+    recalled: Sequence[int] = (),
+) -> None:
+    """Give free permits to the next in line; hold those of ``queued`` that get none.
+
+    So those that were ``recalled``, which may be parked: these come through as they stand.
+    """
     chosen = _choose(tx, limits)
-    fresh = set(queued)
+    fresh = {*queued, *recalled}
     _free(tx, [seq for seq in chosen if seq not in fresh])
-    _hold(tx, list(fresh.difference(chosen)))
+    _hold(tx, list(set(queued).difference(chosen)))
+    _take_back(tx, list(set(recalled).difference(chosen)))
 
 
 def _choose(tx: Transaction, limits: Iterable[int]) -> list[int]:

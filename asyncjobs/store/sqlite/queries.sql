@@ -940,14 +940,37 @@ WHERE seq IN (SELECT value FROM json_each(?1)) AND place IS NOT NULL
 RETURNING limit_id;
 
 -- step_back: of the jobs [[seq, run_at], ...] those due later are not in the way of others till
--- then, unless their key is ordered; those that have started line up for another start of a rate.
+-- then, unless their key is ordered. Those that have started line up for another start of a rate; so
+-- do all of a key that may run fewer than it does, and of an ordered one that has an earlier job
+-- waiting: its limit has changed, or that one was retried by hand.
 UPDATE asyncjobs_limited
 SET place = iif(k.ordered OR json_extract(w.value, '$[1]') <= ?2, 'ready', 'later'),
     run_at = iif(k.ordered, 0, json_extract(w.value, '$[1]'))
 FROM json_each(?1) AS w CROSS JOIN asyncjobs_limits AS k
 WHERE asyncjobs_limited.seq = json_extract(w.value, '$[0]') AND k.id = asyncjobs_limited.limit_id
-  AND (NOT k.ordered AND json_extract(w.value, '$[1]') > ?2 OR ?3 AND k.rate_jobs IS NOT NULL)
+  AND (NOT k.ordered AND json_extract(w.value, '$[1]') > ?2 OR ?3 AND k.rate_jobs IS NOT NULL
+    OR k.running < (
+      SELECT count(*) FROM asyncjobs_limited AS l WHERE l.limit_id = k.id AND l.place = 'in')
+    OR k.ordered AND EXISTS (
+      SELECT 1 FROM asyncjobs_limited AS l
+      WHERE l.limit_id = k.id AND l.place = 'ready' AND l.priority = 0 AND l.run_at = 0
+        AND l.seq < asyncjobs_limited.seq))
 RETURNING limit_id, seq;
+
+-- go_on_after_failures: jobs that have failed stop their key no more.
+UPDATE asyncjobs_limited SET place = NULL
+WHERE limit_id = ? AND place = 'in'
+  AND EXISTS (SELECT 1 FROM asyncjobs_jobs AS j WHERE j.seq = asyncjobs_limited.seq
+              AND +j.state = 'failed');
+
+-- realign: the jobs of a key stand in line by seq alone, when it is ordered from now on, or by
+-- priority and due time.
+UPDATE asyncjobs_limited
+SET priority = iif(?2, 0, j.priority), run_at = iif(?2, 0, j.run_at),
+    place = iif(place = 'in', place, iif(?2 OR j.run_at <= ?3, 'ready', 'later'))
+FROM asyncjobs_jobs AS j
+WHERE asyncjobs_limited.limit_id = ?1 AND asyncjobs_limited.place IN ('in', 'ready', 'later')
+  AND j.seq = asyncjobs_limited.seq;
 
 -- close_limit: a key admits none before an instant.
 UPDATE asyncjobs_limits SET opens_at = max(ifnull(opens_at, 0), ?) WHERE id = ?;

@@ -195,13 +195,14 @@ def requeue(tx: Transaction, operation: Requeue) -> list[Answer]:
         tx.fetch("delete_results", seqs)
         tx.fetch("delete_progress", seqs)
         tx.fetch("lose_files", seqs)
+        recalled: list[int] = []
         for job in finished:
             if operation.arguments is not None:
                 tx.fetch("edit_arguments", job.seq, operation.arguments)
-                change_key(tx, job.seq, operation.limit)
+                recalled += change_key(tx, job.seq, operation.limit)
             tx.count_move(job.queue, job.task, job.state, State.QUEUED.value)
             tx.note(Event.REQUEUED, (job.seq, job.claim + 1))
-        rejoin_line(tx, seqs)
+        rejoin_line(tx, seqs, recalled)
     return _answers(
         operation.ids, found, lambda state: "requeued" if state in FINISHED else state.value
     )
