@@ -147,6 +147,8 @@ class LimitStanding(Struct, frozen=True, kw_only=True):
     """Ids of jobs that hold permits, at most ten of them."""
     stopped_by: str | None
     """The job that failed, where the key waits until it is retried or deleted."""
+    holds_until: datetime | None
+    """When the head of an ordered key is due, where it waits for that and so holds its key."""
     ahead: Count
     """Jobs that wait for a permit before it, counted up to 1,000."""
     opens_at: datetime | None

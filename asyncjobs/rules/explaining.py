@@ -133,16 +133,20 @@ def due_later(facts: Facts) -> Explanation | None:
     job = facts.job
     if job.run_at <= facts.now:
         return None
-    data = {"at": job.run_at, "attempt": job.attempt, "reason": job.reason}
+    data: dict[str, Any] = {"at": job.run_at, "attempt": job.attempt, "reason": job.reason}
+    limit, holds = facts.limit, ""
+    if limit is not None and limit.place == "in" and limit.holds_until is not None:
+        holds = f"; as the head of its key of the limit {limit.name!r} it holds that until then"
+        data["limit"] = limit.name
     if job.attempt or job.claim:
         why = f" ({job.reason})" if job.reason else ""
         return Explanation(
             code="retrying",
-            sentence=f"It has run before{why}, and is due again at {_shown(job.run_at)}.",
+            sentence=f"It has run before{why}, and is due again at {_shown(job.run_at)}{holds}.",
             data=data,
         )
     return Explanation(
-        code="scheduled", sentence=f"It is due later, at {_shown(job.run_at)}.", data=data
+        code="scheduled", sentence=f"It is due later, at {_shown(job.run_at)}{holds}.", data=data
     )
 
 
@@ -169,6 +173,7 @@ def limited(facts: Facts) -> Explanation | None:
     code, sentence = found
     data = {"limit": limit.name, "holders": limit.holders, "ahead": limit.ahead}
     data |= {"stopped_by": limit.stopped_by, "opens_at": limit.opens_at, "running": limit.running}
+    data |= {"holds_until": limit.holds_until}
     return Explanation(code=code, sentence=sentence, data=data)
 
 
@@ -185,7 +190,9 @@ def _closed_key(limit: LimitStanding) -> tuple[str, str] | None:
     if not limit.holders:
         return None  # it is about to be admitted
     if limit.ordered:
-        return "ordered", f"{key} runs in order: it comes after {_named(limit.holders)}{behind}."
+        due = f", which is due at {_shown(limit.holds_until)}" if limit.holds_until else ""
+        after = _named(limit.holders)
+        return "ordered", f"{key} runs in order: it comes after {after}{due}{behind}."
     return "key_limit", (
         f"{key} may run {limit.running} at once, and has {_named(limit.holders)}{behind}."
     )

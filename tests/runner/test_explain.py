@@ -351,6 +351,33 @@ async def test_job_of_an_ordered_key_names_the_one_before_it_and_the_one_that_st
     assert f"since job {first.id} failed; retry or delete that one" in found.sentence
 
 
+async def test_dead_letter_that_is_retried_later_holds_its_ordered_key_and_both_say_so(
+    runner: Runner, clock: ManualClock
+) -> None:
+    gates[0].set()
+    goes_on = lined_up.options(limit=Limit(key="tenant", ordered=True))
+    dead = [await goes_on.enqueue("a") for _ in range(2)]
+    for handle in dead:
+        await handle.wait()
+    await runner.registry.retry_all(dry_run=False, rate=1 / 60, task="lined up")
+    head, behind = dead[0], await goes_on.enqueue("a")
+    due_at = clock.datetime() + timedelta(minutes=1)
+    found = await why(runner, head)
+    assert (found.code, found.data["at"], found.data["limit"]) == ("retrying", due_at, "lined up")
+    assert found.sentence == (
+        "It has run before (retry), and is due again at 2030-01-01 00:01:00+00:00; as the head of "
+        "its key of the limit 'lined up' it holds that until then."
+    )
+    found = await why(runner, behind)
+    assert (found.code, found.data["holds_until"]) == ("ordered", due_at)
+    assert found.sentence == (
+        f"Its key of the limit 'lined up' runs in order: it comes after job {head.id}, which is "
+        "due at 2030-01-01 00:01:00+00:00, behind 1 other."
+    )
+    clock.advance(60)
+    await behind.wait()
+
+
 async def test_reason_that_is_put_in_is_asked_before_the_later_ones(
     runner: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:

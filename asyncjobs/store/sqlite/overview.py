@@ -122,8 +122,15 @@ def limit_of(connection: sqlite3.Connection, job_id: str, now: int) -> LimitStan
         running=running,
         ordered=bool(ordered),
         place=place,
-        holders=tuple(holder for holder, _ in holders),
-        stopped_by=next((holder for holder, state in holders if state == "failed"), None),
+        holders=tuple(holder for holder, *_ in holders),
+        stopped_by=next((holder for holder, state, _ in holders if state == "failed"), None),
+        holds_until=optional_datetime(_holds_until(holders, now) if ordered else None),
         ahead=Count.up_to(ahead, most=AHEAD_MAX),
         opens_at=optional_datetime(opens_at) if closed else None,
     )
+
+
+def _holds_until(holders: list[tuple[str, str, int]], now: int) -> int | None:
+    """When the only job with a permit is due that waits for that."""
+    waiting = [run_at for _, state, run_at in holders if state == "queued" and run_at > now]
+    return waiting[0] if len(waiting) == len(holders) == 1 else None

@@ -1050,7 +1050,7 @@ CROSS JOIN asyncjobs_limits AS k ON k.id = l.limit_id
 WHERE j.id = ?;
 
 -- permit_holders: jobs of a key that hold permits, oldest first.
-SELECT j.id, j.state FROM asyncjobs_limited AS l
+SELECT j.id, j.state, j.run_at FROM asyncjobs_limited AS l
 CROSS JOIN asyncjobs_jobs AS j ON j.seq = l.seq
 WHERE l.limit_id = ? AND l.place = 'in' LIMIT ?;
 
