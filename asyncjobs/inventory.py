@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Self
 
 from msgspec import Struct
+from msgspec.structs import replace
 
-from .states import State
+from .states import FINISHED, State
 
 
 class Count(int):
@@ -56,6 +57,16 @@ class Queue(Struct, frozen=True, kw_only=True):
     """Its share of the starts; ``None`` counts as 1 where another queue has one."""
     priority_ageing: float | None = None
     """Seconds of waiting after which a job counts one priority higher."""
+    instances: tuple[str, ...] = ()
+    """Ids of the live runner processes that take its jobs."""
+    unserved: bool = False
+    """Whether it has unfinished jobs, and nobody takes them."""
+
+    def among(self, is_alive: Callable[[str], bool]) -> Self:
+        """The queue without those of its processes that are dead."""
+        living = tuple(filter(is_alive, self.instances))
+        unfinished = any(jobs for state, jobs in self.counts.items() if state not in FINISHED)
+        return replace(self, instances=living, unserved=unfinished and not living)
 
 
 class InstanceInfo(Struct, frozen=True, kw_only=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import os
 from collections.abc import AsyncIterator
+from functools import cache
 from typing import Unpack, get_args
 
 from .changes import check_id, unknown_job
@@ -128,9 +129,12 @@ class Registry(QueueControl):
     async def queues(self) -> builtins.list[Queue]:
         """Every queue with jobs or settings, by name.
 
-        How many jobs in which state, since when one waits, and what is set for it.
+        How many jobs in which state, since when one waits, what is set for it, and which live
+        runner processes take its jobs.
         """
-        return await self._runner.engine().store.queues(most=COUNT_MAX)
+        engine = self._runner.engine()
+        is_alive = cache(engine.is_alive)
+        return [queue.among(is_alive) for queue in await engine.store.queues(most=COUNT_MAX)]
 
     async def instances(self, *, limit: int = 100) -> builtins.list[InstanceInfo]:
         """Runner processes on this database: those that have not ended, then the newest.

@@ -1,4 +1,6 @@
-"""List queues: what waits there, what runs, since when a job is due, and what is set for each.
+"""List queues: what waits and runs there, since when a job is due, who takes its jobs, what is set.
+
+A queue that has unfinished jobs which no live process takes is ``unserved``.
 
 With pause or resume and names: let no job of them start, or let them start again.
 """
@@ -17,6 +19,7 @@ from ..states import State
 from ..store.sqlite.overview import queues
 from .asked import Asked
 from .changing import add_actor, change_named
+from .living import living
 from .times import amount, when
 
 if TYPE_CHECKING:
@@ -40,7 +43,9 @@ def run(asked: Asked) -> int:
     arguments, screen = asked.arguments, asked.screen
     if arguments.action is not None and arguments.paused:
         raise InvalidOption(f"name the queues to {arguments.action}; --paused only lists")
-    found = asked.database.look(partial(queues, now=asked.now, most=COUNT_MAX))
+    is_alive = living(asked.database.path)
+    rows = asked.database.look(partial(queues, now=asked.now, most=COUNT_MAX))
+    found = [queue.among(is_alive) for queue in rows]
     if arguments.action is not None:
         for name in set(arguments.names) - {queue.name for queue in found}:
             # Not refused: it may be paused before its first job comes.
@@ -52,7 +57,7 @@ def run(asked: Asked) -> int:
     elif shown:
         screen.table(
             ("QUEUE", "STATUS", "DUE", "SCHEDULED", "RETRYING", "RUNNING", "BLOCKED", "DUE SINCE",
-             "LIMITS"),
+             "SERVED BY", "LIMITS"),
             map(_row, shown),
         )  # fmt: skip
     return 0
@@ -61,15 +66,27 @@ def run(asked: Asked) -> int:
 def _row(queue: Queue) -> tuple[str, ...]:
     return (
         queue.name,
-        "paused" if queue.paused else "open",
+        _status(queue),
         _due(queue),
         str(queue.scheduled),
         str(queue.retrying),
         f"{queue.counts[State.RUNNING]:,}",
         f"{queue.counts[State.BLOCKED]:,}",
         when(queue.oldest_due),
+        _servers(queue),
         _limits(queue),
     )
+
+
+def _status(queue: Queue) -> str:
+    words = ["paused"] * queue.paused + ["unserved"] * queue.unserved
+    return ", ".join(words) or "open"
+
+
+def _servers(queue: Queue) -> str:
+    """Live processes that take its jobs, the first two by their ids."""
+    first, more = queue.instances[:2], len(queue.instances) - 2
+    return " ".join([*first, *([f"and {more:,} more"] if more > 0 else [])]) or "nobody"
 
 
 def _due(queue: Queue) -> str:

@@ -8,23 +8,14 @@ from ..clock import to_datetime
 from ..records import Job
 from ..rules.explaining import AHEAD_MAX, Explanation, Facts, Taker, explain
 from ..store.sqlite.explaining import surroundings
-from .checkup import LEASE_SECONDS
+from .living import living
 
 
 def why(connection: sqlite3.Connection, database: str, job: Job, now: int) -> Explanation | None:
     """What the registry would say, but for slots; nothing of a finished job, which says it all."""
     if job.finished:
         return None
-    # Only here: locks bring asyncio along.
-    from ..services.instance import Neighbours
-
-    def is_alive(instance: str) -> bool:
-        try:
-            return neighbours.is_alive(instance)
-        except OSError:  # another user's: somebody has it
-            return True
-
-    neighbours = Neighbours(f"{database}-runners", LEASE_SECONDS)
+    is_alive = living(database)
     around = surroundings(connection, now, job=job, most=AHEAD_MAX)
     window = around.window
     return explain(

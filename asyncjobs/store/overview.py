@@ -62,7 +62,10 @@ class Overviewed(Protocol):
     """The part of a store that those ask who want to see the whole."""
 
     async def queues(self, *, most: int) -> list[Queue]:
-        """Queues with jobs or settings, by name; derived states are counted up to ``most``."""
+        """Queues with jobs or settings, by name; derived states are counted up to ``most``.
+
+        Their ``instances`` are those that have not ended, dead or alive.
+        """
         ...
 
     async def limit_of(self, job_id: str) -> LimitStanding | None:

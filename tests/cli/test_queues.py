@@ -16,7 +16,7 @@ from .kit import Shell
 from .test_changing import ME, audit, call
 
 HEAD = ["QUEUE", "STATUS", "DUE", "SCHEDULED", "RETRYING", "RUNNING", "BLOCKED", "DUE SINCE",
-        "LIMITS"]  # fmt: skip
+        "SERVED BY", "LIMITS"]  # fmt: skip
 SINCE = "2026-01-01 00:00:00"
 
 
@@ -45,10 +45,10 @@ async def test_queues_are_listed_with_what_waits_and_what_is_set(desk: Desk, she
     head, *rows = [re.split(r"  +", line) for line in listed.lines]
     assert head == HEAD
     assert rows == [
-        ["mail", "paused", "1", "1", "1", "1", "0", SINCE, "5 at once, 100 in 1 min 0 s"],
-        ["other", "open", "0", "0", "0", "0", "1"],
-        ["quiet", "open", "0", "0", "0", "0", "0", "0 at once"],
-        ["slow", "open", *"00000", "weight 3, one priority higher every 10 min 0 s"],
+        ["mail", "paused, unserved", *"11110", SINCE, "nobody", "5 at once, 100 in 1 min 0 s"],
+        ["other", "unserved", "0", "0", "0", "0", "1", "nobody"],
+        ["quiet", "open", "0", "0", "0", "0", "0", "nobody", "0 at once"],
+        ["slow", "open", *"00000", "nobody", "weight 3, one priority higher every 10 min 0 s"],
     ]
     assert [line.split()[0] for line in shell("queues", "--paused").lines[1:]] == ["mail"]
     mail, *_, slow = shell("queues", "--json").document["queues"]
@@ -58,6 +58,30 @@ async def test_queues_are_listed_with_what_waits_and_what_is_set(desk: Desk, she
     assert (mail["counts"]["queued"], mail["counts"]["running"]) == (3, 1)
     assert mail["scheduled"] == mail["retrying"] == {"count": 1, "exact": True}
     assert mail["oldest_due"] == "2026-01-01T00:00:00Z"
+
+
+async def test_queues_name_the_live_processes_that_take_their_jobs(shell: Shell) -> None:
+    runners = [Runner(shell.database, queues=["mail", *more]) for more in (["web"], [], [])]
+
+    @runners[0].task(queue="mail")
+    async def work() -> None: ...
+
+    async with runners[0], runners[1], runners[2]:
+        ids = [runner.engine().dispatcher.instance for runner in runners]
+        await (await work.enqueue())
+        await work.options(queue="web", delay=60).enqueue()
+        await work.options(queue="wbe", delay=60).enqueue()
+        listed, document = shell("queues"), shell("queues", "--json").document
+
+    status, served = zip(
+        *[(cells[1], cells[-1]) for cells in (re.split(r"  +", line) for line in listed.lines[1:])],
+        strict=True,
+    )
+    assert status == ("open", "unserved", "open")
+    assert served == (f"{ids[0]} {ids[1]} and 1 more", "nobody", ids[0])
+    shown = {queue["name"]: queue["instances"] for queue in document["queues"]}
+    assert shown == {"mail": ids, "wbe": [], "web": ids[:1]}
+    assert [queue["unserved"] for queue in document["queues"]] == [False, True, False]
 
 
 async def test_due_jobs_are_a_limit_where_not_all_others_are_counted(

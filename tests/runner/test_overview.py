@@ -121,6 +121,49 @@ async def test_instances_say_who_lives_and_what_it_runs(tmp_path: Path) -> None:
     assert all(row.ended_at is not None and row.ended_at >= row.started_at for row in ended)
 
 
+async def test_queues_name_the_live_processes_that_take_their_jobs(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.db"
+    async with (
+        Runner(path, queues=["a"], grace=0) as one,
+        Runner(path, queues=["a", "b"], grace=0) as two,
+        Runner(path, queues=["c"]).client() as client,  # which takes nothing
+    ):
+        first, second = (runner.engine().dispatcher.instance for runner in (one, two))
+        one.include(tasks)
+        await (await good.enqueue())
+        await one.enqueue_many([again.job(), held.job()])
+        seen = {queue.name: queue for queue in await client.registry.queues()}
+        await two.stop()
+        left = {queue.name: queue for queue in await client.registry.queues()}
+    assert {name: queue.instances for name, queue in seen.items()} == {
+        "a": (first, second), "b": (second,), "c": (),
+    }  # fmt: skip
+    assert [name for name, queue in seen.items() if queue.unserved] == ["c"]
+    assert {name: queue.instances for name, queue in left.items()} == {
+        "a": (first,), "b": (), "c": (),
+    }  # fmt: skip
+    assert [name for name, queue in left.items() if queue.unserved] == ["b", "c"]
+
+
+async def test_queue_is_unserved_as_soon_as_the_only_process_that_takes_it_is_dead(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "jobs.db"
+    async with Runner(path, queues=["elsewhere"]) as runner:
+        runner.include(tasks)
+        takes = '{"queues":null,"slots":{"coroutine":100}}'
+        connection = sqlite3.connect(path, isolation_level=None)
+        connection.execute(
+            "INSERT INTO asyncjobs_instances (id, pid, host, started_at, takes)"
+            " VALUES ('gone', 1, 'h', 0, ?)",
+            (takes,),
+        )
+        connection.close()
+        await good.enqueue()
+        (queue,) = await runner.registry.queues()
+    assert (queue.instances, queue.unserved) == ((), True)
+
+
 async def test_process_that_is_gone_is_not_alive_before_it_is_rescued(tmp_path: Path) -> None:
     path = tmp_path / "jobs.db"
     async with Runner(path) as runner:

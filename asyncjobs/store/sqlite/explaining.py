@@ -11,8 +11,8 @@ from ...rules.window import window_of
 from ...states import State
 from ..overview import Surroundings, TakerRow
 from .gates import standing_of
-from .overview import limit_of
-from .transaction import STATEMENTS, from_json, to_json
+from .overview import limit_of, takers_of
+from .transaction import STATEMENTS, to_json
 
 LAST = (2**63 - 1, 2**63 - 1)
 """Behind every job of a level."""
@@ -35,11 +35,10 @@ def surroundings(connection: sqlite3.Connection, now: int, *, job: Job, most: in
 
 def _takers(connection: sqlite3.Connection, queue: str) -> list[TakerRow]:
     found = []
-    for instance, takes in connection.execute(STATEMENTS["takers"]).fetchall():
-        offer = from_json(takes)
-        if offer["queues"] is None or queue in offer["queues"]:
-            runs = connection.execute(STATEMENTS["running_by_task"], (instance,)).fetchall()
-            found.append(TakerRow(instance, offer["slots"], dict(runs)))
+    for taker in takers_of(connection):
+        if taker.takes(queue):
+            runs = connection.execute(STATEMENTS["running_by_task"], (taker.instance,)).fetchall()
+            found.append(TakerRow(taker.instance, taker.slots, dict(runs)))
     return found
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import NamedTuple
 
 from ...clock import MICROSECONDS, to_datetime
 from ...inventory import AuditEntry, Count, LimitStanding, Queue
@@ -19,7 +21,7 @@ from .transaction import STATEMENTS, from_json
 
 
 def queues(connection: sqlite3.Connection, now: int, *, most: int) -> list[Queue]:
-    """Every queue that has jobs or settings, by name."""
+    """Every queue that has jobs or settings, by name; its instances may be dead."""
     settings = read_settings(connection)
     counts = {queue: dict.fromkeys(State, 0) for queue in settings}
     for queue, state, jobs in connection.execute(STATEMENTS["counts_by_queue"]):
@@ -28,6 +30,7 @@ def queues(connection: sqlite3.Connection, now: int, *, most: int) -> list[Queue
     retrying = {queue: (jobs, later) for queue, jobs, later in rows}
     all_seen = sum(jobs for jobs, _ in retrying.values()) <= most
     levels = connection.execute(STATEMENTS["claim_levels"]).fetchall()
+    takers = takers_of(connection)
     found = []
     for queue in sorted(counts):
         limits = settings.get(queue, QueueSettings())
@@ -54,9 +57,30 @@ def queues(connection: sqlite3.Connection, now: int, *, most: int) -> list[Queue
                 rate_burst=limits.pace.burst if limits.pace else None,
                 weight=limits.weight,
                 priority_ageing=limits.ageing / MICROSECONDS if limits.ageing else None,
+                instances=tuple(taker.instance for taker in takers if taker.takes(queue)),
             )
         )
     return found
+
+
+class _Taker(NamedTuple):
+    """A runner process that has not ended and takes jobs."""
+
+    instance: str
+    queues: Sequence[str] | None
+    """``None`` for all."""
+    slots: Mapping[str, int]
+
+    def takes(self, queue: str) -> bool:
+        """Whether jobs of this queue."""
+        return self.queues is None or queue in self.queues
+
+
+def takers_of(connection: sqlite3.Connection) -> list[_Taker]:
+    """Those that there are, dead or alive."""
+    rows = connection.execute(STATEMENTS["takers"]).fetchall()
+    offers = [(instance, from_json(takes)) for instance, takes in rows]
+    return [_Taker(instance, offer["queues"], offer["slots"]) for instance, offer in offers]
 
 
 def _later(
