@@ -23,7 +23,7 @@ from .errors import (
 from .records import Accepted, Job, NewJob, Outcome, Progress, in_one_line
 from .rules.codec import decode_plain
 from .rules.files import MARK
-from .running.context import current_run
+from .running.context import Run, current_run
 from .running.mailbox import Mailbox
 from .services.resolver import GONE
 from .states import NOT_KEPT, State
@@ -204,10 +204,12 @@ class JobHandle(Generic[R]):
             box.boxes.check_loop()
             engine.resolver.ask(self.id, box)
         run = current_run.get(None)
-        if run is not None and run.host is engine.dispatcher and run.task.executor != "thread":
-            outcome: Outcome = await engine.dispatcher.wait_lending_slot(run, box)
-            return outcome
-        return await box
+        if run is None or run.host is not engine.dispatcher:
+            return await box
+        if not run.limited or run.ended:
+            return await _wait_inside(run, box)
+        with engine.standstill.waiting(run, self.id):
+            return await _wait_inside(run, box)
 
     def error(self, outcome: Outcome) -> JobError:
         """The exception that tells why the job has no value."""
@@ -224,6 +226,14 @@ class JobHandle(Generic[R]):
 
     def __repr__(self) -> str:
         return f"<JobHandle {self.id}>"
+
+
+async def _wait_inside(run: Run, box: Mailbox) -> Outcome:
+    """Wait in a job, which lends its slot meanwhile."""
+    if run.task.executor == "thread":
+        return await box
+    outcome: Outcome = await run.host.wait_lending_slot(run, box)
+    return outcome
 
 
 def has_value(outcome: Outcome) -> bool:

@@ -46,6 +46,7 @@ from .rescuer import Rescuer
 from .resolver import Resolver
 from .scheduler import Scheduler
 from .settings import Settings
+from .standstill import Standstill
 from .steps import StepWatch
 from .sweeper import Sweeper
 from .workers import Workers
@@ -90,6 +91,7 @@ class Engine:
         self.feed = Feed(self.store, on_listening=self.bell.tell_listens)
         self.commit.on_written = self._written_here
         self.resolver = Resolver(self.store, self.mailboxes, self.commit)
+        self.standstill = Standstill(self.store)
         self.joiner = Joiner(self.store, self.resolver, self.committed_outside)
         self.dispatcher: Dispatcher
         self.workers = Workers(
