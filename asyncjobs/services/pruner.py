@@ -10,7 +10,7 @@ from ..clock import Clock, to_microseconds
 from ..running.context import Run, RunnableTask
 from ..store.base import LONG_AGO, Prune, Store
 from ..store.group_commit import GroupCommit
-from ..store.retention import PruneRetained, Retain, Rule
+from ..store.retention import PruneRetained, Retain, Rule, Shorten
 
 PRUNE_SECONDS = 60.0
 RETAIN_SECONDS = 5.0
@@ -25,6 +25,14 @@ KEEP_PASSING = to_microseconds(600.0)
 job. For who lost the connection, not for the archive: at five values a second and job for weeks
 the journal would hold little else."""
 
+FREE_PAGES_MAX = 1_000
+"""Unused pages that the file keeps beyond what it has needed: to give 4 MB back would not last."""
+ROUNDS_OF_USE = 10
+"""For so many rounds the file stays as long as it was full in one of them. Thousands of jobs may
+come and go between two rounds: given back in each, their pages would be written anew before the
+next, and the file would swing by all of them."""
+PAGES_A_SLICE = 200
+"""A few ms of the writer."""
 
 LOOK_AGAIN = to_microseconds(3600.0)
 """How long what was passed over is left alone: the window of a unique job may be over by then."""
@@ -67,6 +75,9 @@ class Pruner:
         self._since = dict.fromkeys(self._keep, EARLIEST)
         """What ended earlier, and is still there, has rules of its own, or a window."""
         self._look_again_at = 0
+        self._most_used_pages = 0
+        """In the rounds since the file was last shortened."""
+        self._rounds = 0
 
     async def prune(self) -> None:
         """Delete everything that is past its time now, or too much."""
@@ -75,6 +86,7 @@ class Pruner:
 
     async def prune_old(self) -> None:
         """Delete everything that is past its time, but for jobs of which rules speak."""
+        await self._note_use()
         await self._note_rules()  # before anything goes that they keep
         now = self._clock.now()
         for state, keep in self._keep.items():
@@ -87,12 +99,15 @@ class Pruner:
         )
         await self._work_off(operation)
         await self._hear_rules()
+        await self._end_round()
 
     async def prune_retained(self) -> None:
         """Apply the rules of tasks; nothing to do where no task has one."""
         if self._tasks.keys() != self._noted:  # not a minute later: thousands may end in a second
             await self._note_rules()
             await self._hear_rules()
+        if self._rules:
+            await self._note_use()
         for rule in self._rules:
             # Again where it took several slices, during which more jobs may have ended.
             while until := await self._edge(rule):
@@ -140,6 +155,20 @@ class Pruner:
         if deleted:
             self._on_deleted()  # what has failed may have stopped the key of others
         return deleted
+
+    async def _note_use(self) -> None:
+        """Before anything goes, the file is as full as it gets."""
+        self._most_used_pages = max(self._most_used_pages, await self._store.used_pages())
+
+    async def _end_round(self) -> None:
+        """Shorten the file once in so many rounds, to what it has needed in them."""
+        self._rounds += 1
+        if self._rounds < ROUNDS_OF_USE:
+            return
+        operation = Shorten(self._most_used_pages + FREE_PAGES_MAX, PAGES_A_SLICE)
+        self._rounds = self._most_used_pages = 0
+        while await self._commit.alone(operation):
+            pass
 
     async def _hear_rules(self) -> None:
         """Read the rules of all processes."""

@@ -31,7 +31,7 @@ from .failures import Failing
 from .journal import Acknowledge, Annotate, FindEnd, ForgetFiles, Watched
 from .overview import AuditNote, Overviewed
 from .queueing import SetQueue
-from .retention import PruneRetained, Retain, Retaining
+from .retention import PruneRetained, Retain, Retaining, Shorten
 from .schedules import Scheduling, Timed
 
 LONG_AGO = -(2**63)
@@ -244,7 +244,7 @@ class Prune(Struct, frozen=True):
     """Delete what ended before its state's limit, at most ``limit`` rows. Result: how many.
 
     Rows of the journal count as well: as many as the limit mean that there may be more. Old
-    instances go and unused pages are given back on the way; neither counts.
+    instances go on the way, and do not count.
     """
 
     before: Mapping[str, int]
@@ -280,6 +280,7 @@ Operation = (
     | Expire
     | Retain
     | PruneRetained
+    | Shorten
     | SetQueue
 )
 

@@ -37,6 +37,13 @@ class PruneRetained(Struct, frozen=True):
     limit: int
 
 
+class Shorten(Struct, frozen=True):
+    """Shorten the file towards ``pages``, by at most ``limit`` unused ones. Result: by how many."""
+
+    pages: int
+    limit: int
+
+
 class Retaining(Protocol):
     """The part of a store that knows how long jobs stay."""
 
@@ -52,4 +59,8 @@ class Retaining(Protocol):
         self, state: str, *, since: tuple[int, int], before: int
     ) -> tuple[int, int] | None:
         """The first place (end, seq), from one on, of a job that nothing keeps."""
+        ...
+
+    async def used_pages(self) -> int:
+        """How many pages of the file hold something."""
         ...

@@ -13,7 +13,7 @@ import pytest
 from asyncjobs.records import Note, ProgressValue
 from asyncjobs.services.pruner import SLICE_ROWS, Pruner
 from asyncjobs.states import Event
-from asyncjobs.store.base import Cancel, Delete, Join, Leave, Prune
+from asyncjobs.store.base import Delete, Join, Leave, Prune
 from asyncjobs.store.group_commit import GroupCommit
 from asyncjobs.store.journal import Annotate
 from asyncjobs.store.sqlite.store import SQLiteStore
@@ -208,23 +208,6 @@ async def test_slice_holds_the_writer_for_at_most_20_ms(
     assert min(seconds) <= 0.020  # the least: the machine may be busy with other things
 
 
-async def test_file_that_was_emptied_becomes_shorter(
-    file_store: SQLiteStore, clock: ManualClock
-) -> None:
-    desk = Desk(file_store, clock)
-    large = f'{{"text":"{"x" * 20_000}"}}'
-    jobs = [desk.job(arguments=large) for _ in range(500)]
-    await desk.insert(*jobs)
-    await desk.do(Cancel([job.id for job in jobs]))
-    before = await pages(file_store)
-
-    for _ in range(20):
-        await prune(desk, {"cancelled": clock.now() + 1})
-
-    # About 2,500 pages are free by now; a thousand of them are kept for the next jobs.
-    assert await pages(file_store) < before - 1_000
-
-
 async def test_processes_that_ended_long_ago_are_forgotten(
     file_store: SQLiteStore, clock: ManualClock
 ) -> None:
@@ -241,11 +224,6 @@ async def test_processes_that_ended_long_ago_are_forgotten(
         "alive",
         "young",
     ]
-
-
-async def pages(store: SQLiteStore) -> int:
-    (count,) = await first_column(store, "PRAGMA page_count")
-    return int(count)
 
 
 async def first_column(store: SQLiteStore, query: str) -> list[Any]:

@@ -51,5 +51,6 @@ WRITES: dict[type, Callable[[Transaction, Any], Any]] = {
     expiry.Expire: expiring.expire,
     retention.Retain: retaining.retain,
     retention.PruneRetained: retaining.prune_retained,
+    retention.Shorten: retaining.shorten,
     queueing.SetQueue: gates.set_queue,
 }

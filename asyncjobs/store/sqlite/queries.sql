@@ -538,8 +538,8 @@ DELETE FROM asyncjobs_instances WHERE ended_at < ?;
 -- prune_counts: counters of queues and tasks that have no jobs left; a claim reads them all.
 DELETE FROM asyncjobs_counts WHERE jobs = 0 AND queue <> '';
 
--- free_pages: how many pages of the file hold nothing.
-PRAGMA freelist_count;
+-- pages: how many the file has, and how many of them hold nothing.
+SELECT page_count, freelist_count FROM pragma_page_count, pragma_freelist_count;
 
 -- give_page_back: shortens the file by one of them. sqlite3 takes one step of it a call, whatever
 -- number stands here.

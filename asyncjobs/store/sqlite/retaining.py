@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 
 from ...states import Event
-from ..retention import PruneRetained, Retain, Rule
+from ..retention import PruneRetained, Retain, Rule, Shorten
 from .transaction import STATEMENTS, Transaction, to_json
 from .writes import delete_rows
 
@@ -24,6 +24,23 @@ def prune_retained(tx: Transaction, operation: PruneRetained) -> int:
     )  # fmt: skip
     delete_rows(tx, [seq for (seq,) in rows], Event.PRUNED)
     return len(rows)
+
+
+def shorten(tx: Transaction, operation: Shorten) -> int:
+    """Give pages back that hold nothing; none of a file that had others' tables before ours."""
+    ((before, free),) = tx.fetch("pages")
+    for _ in range(min(before - operation.pages, free, operation.limit)):
+        tx.fetch("give_page_back")
+    ((after, _),) = tx.fetch("pages")
+    shorter: int = before - after
+    return shorter
+
+
+def used_pages(connection: sqlite3.Connection, now: int) -> int:
+    """How many pages hold something."""
+    pages, free = connection.execute(STATEMENTS["pages"]).fetchone()
+    used: int = pages - free
+    return used
 
 
 def rules(connection: sqlite3.Connection) -> list[Rule]:

@@ -393,6 +393,10 @@ class SQLiteStore:
             lambda connection: retaining.first_prunable(connection, state, since, before, now)
         )
 
+    async def used_pages(self) -> int:
+        """How many pages of the file hold something."""
+        return await self._search(retaining.used_pages, False)
+
     async def next_expiry(self) -> int | None:
         """When the next waiting job expires; ``None`` when none will."""
         row = await self._reader.run(

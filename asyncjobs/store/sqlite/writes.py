@@ -36,9 +36,6 @@ from .schedules import job_ended
 from .transaction import Transaction, TryCarefully, from_json, to_json
 from .usage import note_usage
 
-FREE_PAGES_MAX = 1_000
-"""Unused pages that the file keeps: new jobs fill them again, giving 4 MB back would not last."""
-PAGES_A_SLICE = 200
 LIMITS_A_SLICE = 200
 
 _queue_and_task = attrgetter("queue", "task")
@@ -247,8 +244,6 @@ def prune(tx: Transaction, operation: Prune) -> int:
     tx.fetch("prune_counts")
     tx.fetch("prune_limits", tx.now, LIMITS_A_SLICE)
     tx.fetch("prune_failures", operation.journal_before)
-    for _ in range(min(tx.value("free_pages") - FREE_PAGES_MAX, PAGES_A_SLICE)):
-        tx.fetch("give_page_back")
     return operation.limit - room
 
 
