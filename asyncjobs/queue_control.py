@@ -120,8 +120,10 @@ class QueueControl(Changes):
             return False
         if any(found.paused for found in await store.queues(most=1) if found.name == queue):
             return True
-        due = Filter(states=("queued", "blocked"), queue=queue, run_before=store.now() + 1)
-        return not await store.count_rows(due, most=1)
+        # What runs once more: it may have been due a moment ago, when nothing ran.
+        states = ("running", "queued", "blocked")
+        unfinished = Filter(states=states, queue=queue, run_before=store.now() + 1)
+        return not await store.count_rows(unfinished, most=1)
 
     async def purge_queue(
         self, queue: str, *, dry_run: bool = True, actor: str | None = None

@@ -11,6 +11,8 @@ import pytest
 import pytest_asyncio
 
 from asyncjobs import InvalidOption, Rate, Runner, RunnerClosed, Tasks, Unique
+from asyncjobs.inventory import Queue
+from asyncjobs.store.base import Filter
 from asyncjobs.testing import ManualClock, run_until_idle
 
 from .support import assert_nothing_spins, until
@@ -203,6 +205,32 @@ async def test_draining_waits_for_what_runs_and_what_is_due(runner: Runner, door
     door.opened.set()
     await draining
     assert await runner.registry.count(state="completed") == 2
+
+
+async def test_draining_waits_for_a_job_that_starts_while_it_looks(
+    runner: Runner, door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry, store = runner.registry, runner.engine().store
+    look, count = store.queues, store.count_rows
+    seen: list[int] = []
+
+    async def look_slowly(*, most: int) -> list[Queue]:
+        if not seen:  # nothing ran a moment ago, and now nothing waits
+            await registry.set_queue("doors", running=1)
+            await until(lambda: door.inside == 1)
+        return await look(most=most)
+
+    async def count_and_open(what: Filter, *, most: int | None) -> int:
+        seen.append(await count(what, most=most))
+        door.opened.set()
+        return seen[-1]
+
+    await registry.set_queue("doors", running=0)
+    await through.enqueue()
+    monkeypatch.setattr(store, "queues", look_slowly)
+    monkeypatch.setattr(store, "count_rows", count_and_open)
+    await registry.drain_queue("doors")
+    assert seen == [1, 0]
 
 
 async def test_draining_a_paused_queue_waits_for_what_runs(runner: Runner, door: Door) -> None:
