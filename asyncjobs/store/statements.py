@@ -1,10 +1,10 @@
 """Loads named SQL statements from ``.sql`` files.
 
 A statement starts at ``-- name: what it is for``, which may go on in further comment lines.
-``{rows:N}`` in one stands for a list of tuples of N values, ``{rows:M+N}`` for one whose tuples
-begin with M more that all share: :meth:`Statements.rows` writes it for a given number of them, so
-that one statement carries many rows and the connection's thread takes the interpreter lock once,
-not once a row.
+``{rows:N}`` in one stands for a list of tuples of N values, ``{rows:N after M}`` for one whose
+tuples begin with M more that all share: :meth:`Statements.rows` writes it for a given number of
+them, so that one statement carries many rows and the connection's thread takes the interpreter lock
+once, not once a row.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ LARGEST_CHUNK = 128
 With at most 11 values a row that stays far below SQLite's limit of 32,766."""
 
 _HEAD = re.compile(r"^-- (\w+): (.+(?:\n-- .+)*)$", re.MULTILINE)
-_ROWS = re.compile(r"\{rows:(?:(\d+)\+)?(\d+)\}")
+_ROWS = re.compile(r"\{rows:(\d+)(?: after (\d+))?\}")
 
 
 class Statements:
@@ -38,8 +38,8 @@ class Statements:
             self.purpose[head[1]] = head[2].replace("\n-- ", " ")
             found = _ROWS.search(self.text[head[1]])
             if found:
-                self._shared[head[1]] = int(found[1] or 0)
-                self._widths[head[1]] = int(found[2])
+                self._widths[head[1]] = int(found[1])
+                self._shared[head[1]] = int(found[2] or 0)
 
     def __getitem__(self, name: str) -> str:
         return self.text[name]

@@ -1,5 +1,6 @@
 -- Every statement of the SQLite engine but the listings' filters. A head is a name and a purpose;
--- {rows:N} stands for a list of tuples of N values, {rows:M+N} for one whose tuples share M before.
+-- {rows:N} stands for a list of tuples of N values, {rows:N after M} for one whose tuples share M
+-- before those.
 -- OR ROLLBACK spares SQLite the journal that it keeps to undo half a statement: a statement that
 -- fails here takes its transaction with it anyway.
 
@@ -22,7 +23,7 @@ INSERT OR ROLLBACK INTO asyncjobs_jobs
   (task, queue, priority, max_crashes, trigger, options, own_retention,
    state, instance, claim, attempt, started_at,
    seq, id, run_at, created_at, key, tags, expires_at)
-VALUES {rows:12+7};
+VALUES {rows:7 after 12};
 
 -- insert_payloads: arguments and meta of those that have any.
 INSERT OR ROLLBACK INTO asyncjobs_payloads (seq, arguments, meta) VALUES {rows:3};
@@ -31,7 +32,7 @@ INSERT OR ROLLBACK INTO asyncjobs_payloads (seq, arguments, meta) VALUES {rows:3
 INSERT OR ROLLBACK INTO asyncjobs_keys (key, task, seq) VALUES {rows:3};
 
 -- insert_holds: keys of unique jobs, in place of those that hold them no longer.
-INSERT INTO asyncjobs_keys (task, held, until, key, seq) VALUES {rows:3+2}
+INSERT INTO asyncjobs_keys (task, held, until, key, seq) VALUES {rows:2 after 3}
 ON CONFLICT (key, task) DO UPDATE
 SET seq = excluded.seq, held = excluded.held, until = excluded.until;
 
