@@ -356,23 +356,26 @@ async def test_dead_letter_that_is_retried_later_holds_its_ordered_key_and_both_
 ) -> None:
     gates[0].set()
     goes_on = lined_up.options(limit=Limit(key="tenant", ordered=True))
-    dead = [await goes_on.enqueue("a") for _ in range(2)]
-    for handle in dead:
-        await handle.wait()
+    dead = []
+    for _ in range(2):
+        dead.append(await goes_on.enqueue("a"))
+        await dead[-1].wait()
+        clock.advance(1)  # they come back in the order of their ids, which hold the time
     await runner.registry.retry_all(dry_run=False, rate=1 / 60, task="lined up")
-    head, behind = dead[0], await goes_on.enqueue("a")
+    await runner.handle(dead[0].id).wait()
+    head, behind = dead[1], await goes_on.enqueue("a")
     due_at = clock.datetime() + timedelta(minutes=1)
     found = await why(runner, head)
     assert (found.code, found.data["at"], found.data["limit"]) == ("retrying", due_at, "lined up")
     assert found.sentence == (
-        "It has run before (retry), and is due again at 2030-01-01 00:01:00+00:00; as the head of "
+        "It has run before, and is due again at 2030-01-01 00:01:02+00:00; as the head of "
         "its key of the limit 'lined up' it holds that until then."
     )
     found = await why(runner, behind)
     assert (found.code, found.data["holds_until"]) == ("ordered", due_at)
     assert found.sentence == (
         f"Its key of the limit 'lined up' runs in order: it comes after job {head.id}, which is "
-        "due at 2030-01-01 00:01:00+00:00, behind 1 other."
+        "due at 2030-01-01 00:01:02+00:00."
     )
     clock.advance(60)
     await behind.wait()
