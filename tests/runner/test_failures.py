@@ -194,6 +194,17 @@ async def test_slices_of_a_bulk_keep_the_rate(
     assert due == [clock.datetime() + timedelta(seconds=10) * number for number in range(1, 5)]
 
 
+async def test_those_of_one_instant_are_retried_in_the_order_of_enqueue(
+    runner: Runner, clock: ManualClock
+) -> None:
+    handles = await runner.enqueue_many([divide.job(number) for number in range(20)])
+    for handle in handles:
+        await failed(handle)
+    await runner.registry.retry_all(dry_run=False, rate=1, task="divide")
+    jobs = [await handle.job() for handle in handles]
+    assert [job.run_at for job in jobs] == sorted(job.run_at for job in jobs)
+
+
 async def test_edited_arguments_are_run_and_their_names_noted(runner: Runner) -> None:
     job_id = await failed(await divide.enqueue(84))
     await runner.registry.retry(job_id, arguments={"right": 2}, actor="ops")

@@ -373,9 +373,9 @@ INSERT OR REPLACE INTO asyncjobs_usage
 -- trim_usage: keeps the newest rows of one job, as of its history.
 DELETE FROM asyncjobs_usage WHERE seq = ? AND claim <= ?;
 
--- find_jobs: the rows of ids, for what is done by hand.
+-- find_jobs: the rows of ids, for what is done by hand; oldest first, as they are retried.
 SELECT id, seq, claim, queue, task, state, fingerprint FROM asyncjobs_jobs
-WHERE id IN (SELECT value FROM json_each(?));
+WHERE id IN (SELECT value FROM json_each(?)) ORDER BY seq;
 
 -- cancel_waiting: ends jobs that do not run. Nor do they show a run: an earlier one is no part of it.
 UPDATE asyncjobs_jobs
