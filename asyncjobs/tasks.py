@@ -8,6 +8,7 @@ from functools import cached_property, update_wrapper
 from typing import TYPE_CHECKING, Any, Generic, Never, ParamSpec, TypeVar, cast
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from .clock import SystemClock, new_id
 from .errors import InvalidOption, UnknownTask
@@ -26,7 +27,7 @@ from .rules.limits import (
 )
 from .rules.retention import Keep, check_keeps
 from .rules.retry import Retry, RetryPolicy, check_retry
-from .rules.uniqueness import Unique, uniqueness
+from .rules.uniqueness import Unique, next_uniqueness, uniqueness
 from .rules.window import Window
 from .running.catalogue import calling_module, made
 from .running.context import current_run
@@ -164,19 +165,19 @@ class Task(Generic[P, R]):
         tags: Iterable[str] = (),
         meta: Mapping[str, Any] | None = None,
         trigger: str | None = None,
-        timeout: float | timedelta | None = None,
-        retry: Retry | None = None,
+        timeout: float | timedelta | UnsetType | None = UNSET,
+        retry: Retry | UnsetType | None = UNSET,
         on_crash: str | None = None,
         max_crashes: int | None = None,
-        expires: float | timedelta | datetime | None = None,
+        expires: float | timedelta | datetime | UnsetType | None = UNSET,
         keep_result: bool | None = None,
-        window: Window | None = None,
-        on_complete: Task[Any, Any] | None = None,
-        on_failure: Task[Any, Any] | None = None,
-        limit: Limit | None = None,
-        unique: Unique | None = None,
-        throttle: float | timedelta | None = None,
-        debounce: float | timedelta | None = None,
+        window: Window | UnsetType | None = UNSET,
+        on_complete: Task[Any, Any] | UnsetType | None = UNSET,
+        on_failure: Task[Any, Any] | UnsetType | None = UNSET,
+        limit: Limit | UnsetType | None = UNSET,
+        unique: Unique | UnsetType | None = UNSET,
+        throttle: float | timedelta | UnsetType | None = UNSET,
+        debounce: float | timedelta | UnsetType | None = UNSET,
         debounce_max: float | timedelta | None = None,
         **unknown: Never,
     ) -> TaskOptions[P, R]:
@@ -192,12 +193,12 @@ class Task(Generic[P, R]):
             tags: up to 32, to find the job by.
             meta: plain JSON values to keep with the job.
             trigger: what caused the job; by default ``api``, or ``job:<id>`` inside a job.
-            on_crash: ``retry`` (up to ``max_crashes`` in all) or ``fail`` at the first.
-            max_crashes: crashes after which the job fails; 1 to 1,000.
+            on_crash, max_crashes: ``retry`` (up to 1 to 1,000 in all) or ``fail`` at the first.
             expires: seconds or timedelta from enqueue on, or an aware datetime: not started by
                 then, the job is cancelled and its handle raises ``JobExpired``.
             timeout, retry, keep_result, window, on_complete, on_failure, limit: as the task's.
             unique, throttle, debounce, debounce_max: in place of all of these of the task.
+            Where the default is ``UNSET``, ``None`` is none, whatever the task has.
 
         Raises:
             InvalidOption: naming the option and its value.
@@ -206,12 +207,12 @@ class Task(Generic[P, R]):
             raise _unknown_of_job(unknown)
         return TaskOptions(self, next_options(
             self._options, delay=delay, at=at, priority=priority, queue=queue, key=key, tags=tags,
-            uniqueness=uniqueness(self.function, unique, throttle, debounce, debounce_max),
+            uniqueness=next_uniqueness(self.function, unique, throttle, debounce, debounce_max),
             meta=meta, trigger=trigger, timeout=timeout, retry=retry, on_crash=on_crash,
             max_crashes=max_crashes, expires=expires, keep_result=keep_result, window=window,
-            on_complete=_callback(on_complete, "on_complete"),
-            on_failure=_callback(on_failure, "on_failure"),
-            limit=check_limit(limit, self.function, self.name), now=self._now(),
+            on_complete=_next_callback(on_complete, "on_complete"), now=self._now(),
+            on_failure=_next_callback(on_failure, "on_failure"),
+            limit=limit if limit is UNSET else check_limit(limit, self.function, self.name),
         ))  # fmt: skip
 
     def handle(self, job_id: str) -> JobHandle[R]:
@@ -368,6 +369,10 @@ def _unknown_of_task(given: dict[str, Never]) -> InvalidOption:
 def _unknown_of_job(given: dict[str, Never]) -> InvalidOption:
     hint = "{0} is the task's: give it to @runner.task({0}=...)"
     return unknown_option(given, Task.options, "options()", elsewhere=Task.__init__, hint=hint)
+
+
+def _next_callback(task: object, option: str) -> Callback | UnsetType | None:
+    return UNSET if task is UNSET else _callback(task, option)
 
 
 def _callback(task: object, option: str) -> Callback | None:

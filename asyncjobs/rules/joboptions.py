@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 
 from ..clock import to_instant, to_microseconds, to_seconds
@@ -59,7 +59,8 @@ class JobOptions(Struct, frozen=True, kw_only=True):
 class StoredOptions(Struct, omit_defaults=True):
     """Options that one job carries in place of its task's."""
 
-    timeout: float | None = None
+    timeout: float | UnsetType | None = UNSET
+    """``None``: none, whatever the task has."""
     retry: Retry | None = None
     carried: dict[str, str] | None = None
     """Values of context variables where it was enqueued, by name."""
@@ -143,20 +144,20 @@ def next_options(
     priority: int | None,
     queue: str | None,
     key: str | None,
-    uniqueness: Uniqueness | None,
+    uniqueness: Uniqueness | UnsetType | None,
     tags: Iterable[str],
     meta: Mapping[str, Any] | None,
     trigger: str | None,
-    timeout: float | timedelta | None,
-    retry: Retry | None,
+    timeout: float | timedelta | UnsetType | None,
+    retry: Retry | UnsetType | None,
     on_crash: str | None,
     max_crashes: int | None,
-    expires: float | timedelta | datetime | None,
+    expires: float | timedelta | datetime | UnsetType | None,
     keep_result: bool | None,
-    window: Window | None,
-    on_complete: Callback | None,
-    on_failure: Callback | None,
-    limit: Limit | None,
+    window: Window | UnsetType | None,
+    on_complete: Callback | UnsetType | None,
+    on_failure: Callback | UnsetType | None,
+    limit: Limit | UnsetType | None,
     now: int,
 ) -> JobOptions:
     """A task's ``own`` options with those of one ``options(...)`` in their place.
@@ -167,9 +168,10 @@ def next_options(
     uniqueness = _what_is_the_same(own, key, uniqueness)
     due = _due(delay, at, uniqueness)
     keep_result = check_flag(own.keep_result if keep_result is None else keep_result, "keep_result")
-    window = own.window if window is None else check_window(window)
-    on_complete = on_complete or own.on_complete
-    on_failure, limit = on_failure or own.on_failure, limit or own.limit
+    window = own.window if window is UNSET else window
+    on_complete = own.on_complete if on_complete is UNSET else on_complete
+    on_failure = own.on_failure if on_failure is UNSET else on_failure
+    limit = own.limit if limit is UNSET else limit
     expires_in, expires_at = _expiry(own, expires, due, now)
     return replace(
         own,
@@ -183,8 +185,7 @@ def next_options(
         trigger=None if trigger is None else check_text(trigger, "trigger"),
         tags=check_tags(tags),
         meta=None if meta is None else check_meta(meta),
-        expires=expires_in,
-        expires_at=expires_at,
+        expires=expires_in, expires_at=expires_at,
         keep_result=keep_result,
         window=window,
         on_complete=on_complete,
@@ -198,11 +199,11 @@ def next_options(
 
 
 def _what_is_the_same(
-    own: JobOptions, key: str | None, given: Uniqueness | None
+    own: JobOptions, key: str | None, given: Uniqueness | UnsetType | None
 ) -> Uniqueness | None:
     if key is None:
-        return given or own.uniqueness
-    if given is not None:
+        return own.uniqueness if given is UNSET else given
+    if given:
         raise _same_twice()
     return None
 
@@ -238,10 +239,12 @@ def _due(
 
 
 def _expiry(
-    own: JobOptions, given: float | timedelta | datetime | None, due: _Due, now: int
+    own: JobOptions, given: float | timedelta | datetime | UnsetType | None, due: _Due, now: int
 ) -> tuple[int | None, int | None]:
     expires, expires_at = own.expires, None
-    if given is not None:
+    if given is None:
+        return None, None
+    if given is not UNSET:
         expires, expires_at = check_job_expires(given)
     check_order(expires, expires_at, run_at=due.run_at, delay=due.delay, now=now, by=due.option)
     return expires, expires_at
@@ -260,8 +263,8 @@ def _due_twice() -> InvalidOption:
 
 def stored_options(
     *,
-    timeout: float | timedelta | None = None,
-    retry: object = None,
+    timeout: float | timedelta | UnsetType | None = UNSET,
+    retry: object = UNSET,
     window: object = None,
     keep_result: bool = True,
     on_complete: Callback | None = None,
@@ -270,10 +273,11 @@ def stored_options(
 ) -> str | None:
     """What differs from the task's own, and what follows, as JSON; ``None`` for nothing."""
     stored: dict[str, object] = {}
-    if timeout is not None:
-        stored["timeout"] = check_timeout(timeout)
-    if retry is not None:
-        stored["retry"] = retry_to_builtins(check_retry(retry, stored=True))
+    if timeout is not UNSET:
+        stored["timeout"] = None if timeout is None else check_timeout(timeout)
+    if retry is not UNSET:
+        policy = Retry() if retry is None else check_retry(retry, stored=True)
+        stored["retry"] = retry_to_builtins(policy)
     if not keep_result:
         stored["keep_result"] = False
     if window is not None:

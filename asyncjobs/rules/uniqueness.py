@@ -11,7 +11,7 @@ from hashlib import blake2b
 from typing import Any, Literal
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from ..clock import to_microseconds, to_seconds
 from ..errors import InvalidOption
@@ -165,6 +165,29 @@ def uniqueness(
     if rule.on_conflict is not None:
         raise InvalidOption("Unique(on_conflict) and debounce contradict: the last arguments win")
     return _debounce(function, rule, debounce, debounce_max)
+
+
+def next_uniqueness(
+    function: Callable[..., Any],
+    unique: object,
+    throttle: float | timedelta | UnsetType | None,
+    debounce: float | timedelta | UnsetType | None,
+    debounce_max: float | timedelta | None,
+) -> Uniqueness | UnsetType | None:
+    """The same of one ``options(...)``, in place of the task's, which stays when none is given.
+
+    Raises:
+        InvalidOption: naming the option and its value.
+    """
+    if unique is throttle is debounce is UNSET and debounce_max is None:
+        return UNSET
+    return uniqueness(
+        function,
+        None if unique is UNSET else unique,
+        None if throttle is UNSET else throttle,
+        None if debounce is UNSET else debounce,
+        debounce_max,
+    )
 
 
 def _unique(function: Callable[..., Any], rule: Unique) -> Uniqueness:

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from ..clock import to_datetime
@@ -164,7 +165,7 @@ class Run(msgspec.Struct, eq=False):
                         "task", self.job.id)  # fmt: skip
             self.limited = True  # for all that is known
             return
-        if options.timeout is not None:
+        if options.timeout is not UNSET:
             self.timeout = options.timeout
         self.retry = options.retry or self.retry
         self.carried, self.followed = options.carried, options.followed
