@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Never
 
 from msgspec import UNSET, UnsetType, json
 
@@ -14,7 +14,7 @@ from .changes import Changes
 from .clock import MICROSECONDS, new_id
 from .errors import InvalidOption
 from .rules.limiting import Rate, check_rate, check_running
-from .rules.limits import check_text
+from .rules.limits import check_text, unknown_option
 from .rules.ordering import check_ageing, check_weight
 from .store.base import Filter
 from .store.queueing import SetQueue
@@ -56,6 +56,7 @@ class QueueControl(Changes):
         weight: int | UnsetType | None = UNSET,
         priority_ageing: float | timedelta | UnsetType | None = UNSET,
         actor: str | None = None,
+        **unknown: Never,
     ) -> None:
         """Limit a queue, or set its share, for every start from now on, in all processes together.
 
@@ -75,6 +76,8 @@ class QueueControl(Changes):
         Raises:
             InvalidOption: naming the option and its value, or when there is nothing to set.
         """
+        if unknown:
+            raise unknown_option(unknown, QueueControl.set_queue, "set_queue()")
         if running is rate is weight is priority_ageing is UNSET:
             raise InvalidOption(
                 "set_queue has nothing to set: give running=, rate=, weight= or priority_ageing="
@@ -92,11 +95,20 @@ class QueueControl(Changes):
             queue, actor, "set", running=running, rate=rate, weight=weight, ageing=ageing
         )
 
-    async def drain_queue(self, queue: str) -> None:
+    async def drain_queue(self, queue: str, **unknown: Never) -> None:
         """Return once nothing of the queue runs or is due, in any process.
 
-        Of a paused queue: once nothing of it runs. To empty a machine, pause, then drain.
+        Of a paused queue: once nothing of it runs. To empty a machine, pause, then drain. To wait
+        for a time at most, put it into ``asyncio.timeout(...)``.
+
+        Raises:
+            InvalidOption: naming the option.
         """
+        if unknown:
+            raise InvalidOption(
+                f"drain_queue() has no option {next(iter(unknown))!a}; to wait for a time at most: "
+                "async with asyncio.timeout(...)"
+            )
         check_text(queue, "queue")
         engine = self._runner.engine()
         after = await self._runner.cursor()

@@ -18,6 +18,7 @@ from ..clock import to_microseconds, to_seconds
 from ..errors import InvalidOption
 from ..records import JobLimit
 from .limits import KEY_MAX, check_choice, check_flag, check_integer, check_text
+from .options import Option, check_takes
 
 RATE_MAX = 1_000_000
 RUNNING_MAX = 1_000_000
@@ -26,7 +27,7 @@ FAIR_RUNNING = 100
 slots for. The others of the key line up behind those of all other keys."""
 
 
-class Rate(Struct, frozen=True):
+class Rate(Option, frozen=True):
     """So many starts in a period, evenly spread, but for a burst after quiet times.
 
     Attributes:
@@ -105,7 +106,7 @@ def check_rate(value: object, option: str = "rate") -> Rate:
 KeyFunction = Callable[[Mapping[str, Any]], "str | int"]
 
 
-class Limit(Struct, frozen=True, kw_only=True):
+class Limit(Option, frozen=True, kw_only=True):
     """How many jobs of a key may run at once, or start in a period, in all processes together.
 
     Attributes:
@@ -135,6 +136,8 @@ class Limit(Struct, frozen=True, kw_only=True):
             check_text(self.key, "Limit(key)")
         if inspect.iscoroutinefunction(self.key):
             raise InvalidOption("Limit(key) must not be an async function: nobody would await it")
+        if callable(self.key):
+            check_takes(self.key, "Limit(key)", "arguments")
         if self.running is not None:
             check_running(self.running, "Limit(running)")
         if self.rate is not None:

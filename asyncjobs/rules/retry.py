@@ -9,17 +9,17 @@ from random import Random
 from typing import Any
 
 import msgspec
-from msgspec import Struct
 
 from ..clock import to_seconds
 from ..errors import InvalidOption
-from .limits import ATTEMPTS_MAX, check_integer
+from .limits import ATTEMPTS_MAX, check_flag, check_integer
+from .options import Option, check_takes
 
 RetryFunction = Callable[[int, BaseException], "float | timedelta | None"]
 """``(attempt, exception) -> seconds`` until the next attempt, or ``None`` to give up."""
 
 
-class Retry(Struct, frozen=True, kw_only=True):
+class Retry(Option, frozen=True, kw_only=True):
     """How often, and how long between: exponential backoff with full jitter.
 
     The wait before attempt ``n + 1`` is drawn evenly from 0 to ``min(cap, base * factor**(n-1))``
@@ -53,6 +53,12 @@ class Retry(Struct, frozen=True, kw_only=True):
         if isinstance(self.factor, timedelta):
             raise InvalidOption("Retry(factor) is a number, not a duration")
         to_seconds(self.factor, "Retry(factor)", at_least=1.0)
+        check_flag(self.jitter, "Retry(jitter)")
+        if not isinstance(self.per_exception, Mapping):
+            raise InvalidOption(
+                "Retry(per_exception) must be a mapping such as {ValueError: Retry(attempts=1)}, "
+                f"got {type(self.per_exception).__name__}"
+            )
         for kind, policy in self.per_exception.items():
             if not (isinstance(kind, type) and issubclass(kind, BaseException)):
                 raise InvalidOption(f"Retry(per_exception) has the key {kind!r}: no exception type")
@@ -94,6 +100,7 @@ def check_retry(value: object, *, stored: bool = False) -> Any:
             raise InvalidOption("a retry function cannot travel with one job; give it to the task")
         if inspect.iscoroutinefunction(value):
             raise InvalidOption("retry must not be an async function: it decides without waiting")
+        check_takes(value, "retry", "attempt", "exception")
         return value
     raise InvalidOption(f"retry must be a Retry or a function, got {type(value).__name__}")
 

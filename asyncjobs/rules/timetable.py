@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
-from msgspec import Struct
 from msgspec.structs import force_setattr
 
 from ..clock import to_datetime, to_instant, to_microseconds, to_seconds
 from . import cron
 from .limits import check_flag
+from .options import Option
 from .zones import check_zone, zone_of
 
 SHORTEST_SECONDS = 1.0
 
 
-class Cron(Struct, frozen=True, tag="cron"):
+class Cron(Option, frozen=True, tag="cron"):
     """At the times of a cron expression, as the clocks of a zone show them.
 
     Five fields: minute, hour, day of the month, month, day of the week; with ``*``, lists, ranges,
@@ -60,7 +60,7 @@ class Cron(Struct, frozen=True, tag="cron"):
         return cron.sentence(self.expression, self.tz)
 
 
-class Every(Struct, frozen=True, tag="every"):
+class Every(Option, frozen=True, tag="every"):
     """Again and again, so many seconds apart.
 
     Attributes:
@@ -99,7 +99,7 @@ class Every(Struct, frozen=True, tag="every"):
         return said if self.anchor is None else f"{said}, counted from {_shown(self.anchor)}"
 
 
-class At(Struct, frozen=True, tag="at"):
+class At(Option, frozen=True, tag="at"):
     """Once.
 
     Attributes:

@@ -11,13 +11,14 @@ from hashlib import blake2b
 from typing import Any, Literal
 
 import msgspec
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, UnsetType
 
 from ..clock import to_microseconds, to_seconds
 from ..errors import InvalidOption
 from ..records import UNIQUE, Hold
 from .codec import ordered_json
 from .limits import KEY_MAX, check_choice, check_text
+from .options import Option
 
 WHILE = ("queued", "unfinished")
 ON_CONFLICT = ("existing", "raise", "replace")
@@ -28,7 +29,7 @@ DEBOUNCE_MAX_TIMES = 10
 """How many times its ``debounce`` a job is pushed back at most, where no maximum is given."""
 
 
-class Unique(Struct, frozen=True, kw_only=True):
+class Unique(Option, frozen=True, kw_only=True):
     """At most one job of a task that is the same, for as long as said.
 
     Attributes:

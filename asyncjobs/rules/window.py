@@ -17,6 +17,7 @@ from msgspec.structs import force_setattr
 from ..clock import to_datetime, to_instant
 from ..errors import InvalidOption
 from .limits import check_text
+from .options import Option
 from .zones import check_zone, first_change, offset_at, zone_of
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -25,7 +26,7 @@ _MARK = '"window":'
 """What stands in the stored options of each job that has one, and of hardly any other."""
 
 
-class Window(Struct, frozen=True, omit_defaults=True):
+class Window(Option, frozen=True, omit_defaults=True):
     """The hours in which jobs may start: from ``opens`` until just before ``closes``.
 
     What has started goes on after the window has closed. Where clocks are changed, it is open

@@ -19,6 +19,10 @@ from asyncjobs.rules.retry import check_retry, next_delay, retry_to_builtins
 SEED = 4_711
 
 
+def linear(attempt: int, exception: BaseException) -> float | None:
+    return float(attempt)
+
+
 def delays(policy: Retry, attempts: int) -> list[float | None]:
     random = Random(SEED)
     return [policy.delay_after(n, ValueError(), random) for n in range(1, attempts + 1)]
@@ -186,7 +190,7 @@ def test_async_function_is_refused() -> None:
 def test_policies_are_taken_as_they_are() -> None:
     policy = Retry(per_exception={ValueError: Retry()})
     assert check_retry(policy) is policy
-    assert check_retry(next_delay) is next_delay
+    assert check_retry(linear) is linear
 
 
 @pytest.mark.parametrize("value", [Retry(per_exception={ValueError: Retry()}), next_delay])
@@ -200,3 +204,16 @@ def test_stored_policy_comes_back_equal() -> None:
     policy = Retry(attempts=7, base=timedelta(seconds=3), factor=1.5, cap=20, jitter=False)
     plain = retry_to_builtins(policy)
     assert Retry(**plain) == Retry(attempts=7, base=3.0, factor=1.5, cap=20.0, jitter=False)
+
+
+@pytest.mark.parametrize("function", [lambda: 3, lambda attempt: 3, lambda a, b, c: 3])
+def test_function_that_does_not_take_attempt_and_exception_is_refused(function: Any) -> None:
+    with pytest.raises(InvalidOption, match=r"retry must be a function of \(attempt, exception\)"):
+        check_retry(function)
+
+
+def test_exceptions_that_are_no_mapping_and_a_jitter_that_is_no_flag_are_refused() -> None:
+    with pytest.raises(InvalidOption, match=r"Retry\(per_exception\) must be a mapping"):
+        Retry(per_exception=[ValueError])  # type: ignore[arg-type]
+    with pytest.raises(InvalidOption, match=r"Retry\(jitter\) must be True or False, got float"):
+        Retry(jitter=0.5)  # type: ignore[arg-type]

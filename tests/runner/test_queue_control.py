@@ -322,3 +322,10 @@ async def test_settings_that_mean_nothing_are_refused(
     with pytest.raises(InvalidOption, match="queue"):
         await runner.registry.pause_queue("")
     assert await runner.registry.queues() == []
+
+
+async def test_unknown_option_of_a_queue_is_refused_naming_those_there_are(runner: Runner) -> None:
+    with pytest.raises(InvalidOption, match=r"set_queue\(\) has no option 'limit'; it has running"):
+        await runner.registry.set_queue("mail", limit=5)  # type: ignore[arg-type]
+    with pytest.raises(InvalidOption, match=r"no option 'timeout'; .*asyncio\.timeout"):
+        await runner.registry.drain_queue("mail", timeout=1)  # type: ignore[arg-type]
