@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Protocol, cast
 
-from .errors import InvalidOption
+from .errors import InvalidOption, shown
 
 MICROSECONDS = 1_000_000
 LONGEST_SECONDS = 100 * 365 * 86_400
@@ -72,7 +72,7 @@ def to_instant(value: datetime, option: str) -> int:
         InvalidOption: not a datetime, or one without a time zone.
     """
     if not isinstance(value, datetime):
-        raise InvalidOption(f"{option} must be a datetime, got {type(value).__name__}")
+        raise InvalidOption(f"{option} must be a datetime, got {shown(value)}")
     if value.utcoffset() is None:
         raise InvalidOption(
             f"{option}={value.isoformat()} has no time zone; "
@@ -102,7 +102,7 @@ def to_seconds(value: float | timedelta, option: str, *, at_least: float = 0.0) 
         seconds = _to_float(value)
     else:
         raise InvalidOption(
-            f"{option} must be seconds (int, float) or a timedelta, got {type(value).__name__}"
+            f"{option} must be seconds (int, float) or a timedelta, got {shown(value)}"
         )
     if not at_least <= seconds <= LONGEST_SECONDS:
         raise InvalidOption(

@@ -9,7 +9,7 @@ from typing import Any
 from msgspec import json
 
 from .clock import MICROSECONDS
-from .errors import InvalidOption, UnknownTask
+from .errors import InvalidOption, UnknownTask, shown
 from .records import Job
 from .store.base import Requeue
 from .tasks import Task
@@ -49,7 +49,7 @@ def check_rate(rate: object) -> int:
         InvalidOption: no number above 0.
     """
     if isinstance(rate, bool) or not isinstance(rate, (int, float)):
-        raise InvalidOption(f"rate must be a number of jobs a second, got {type(rate).__name__}")
+        raise InvalidOption(f"rate must be a number of jobs a second, got {shown(rate)}")
     if not (0 < rate <= RATE_MAX and math.isfinite(1 / rate)) or MICROSECONDS / rate > 2**50:
         raise InvalidOption(
             f"rate={rate:g} is out of range: above 0 to {RATE_MAX:,} jobs a second; leave it out "

@@ -47,7 +47,7 @@ No message ever holds the value of a job's argument.
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 __all__ = [
@@ -99,6 +99,23 @@ __all__ = [
 ]
 
 
+SHOWN_MAX = 50
+"""Characters of a wrong value that a message repeats."""
+_PLAIN = (bool, int, float, str, timedelta, datetime, date)
+
+
+def shown(value: object) -> str:
+    """A wrong option for a message: its type, and its value where that is plain and short."""
+    kind = type(value)
+    if value is None or kind not in _PLAIN:
+        return "None" if value is None else kind.__name__
+    try:
+        text = ascii(value) if kind is str else str(value)
+    except ValueError:  # an integer of thousands of digits
+        return kind.__name__
+    return f"{kind.__name__} {text}" if len(text) <= SHOWN_MAX else kind.__name__
+
+
 class AsyncJobsError(Exception):
     """The root: catch it to catch everything that asyncjobs raises on its own account."""
 
@@ -108,7 +125,7 @@ class AsyncJobsError(Exception):
         return (_rebuild, (type(self), self.args, self.__dict__))
 
 
-def _rebuild(kind: type[AsyncJobsError], args: tuple[Any, ...], data: dict[str, Any]) -> Any:
+def _rebuild(kind: type[Exception], args: tuple[Any, ...], data: dict[str, Any]) -> Any:
     error = kind.__new__(kind, *args)
     error.__dict__.update(data)
     return error
@@ -345,6 +362,21 @@ class ResultGone(JobError):
 class JobSignal(Exception):
     """What a job may raise to say something other than "it failed"."""
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # As of AsyncJobsError: by ``args`` the message would come back as the delay.
+        return (_rebuild, (type(self), self.args, self.__dict__))
+
+
+def _seconds(delay: float | timedelta, option: str) -> float:
+    # Here, at the line that is wrong; whether it is in range is asked by who knows the range.
+    if isinstance(delay, timedelta):
+        return delay.total_seconds()
+    if isinstance(delay, bool) or not isinstance(delay, (int, float)):
+        raise InvalidOption(
+            f"{option} must be seconds (int, float) or a timedelta, got {shown(delay)}"
+        )
+    return delay
+
 
 class RetryLater(JobSignal):
     """Run this job again after ``delay`` seconds; uses up an attempt.
@@ -358,7 +390,8 @@ class RetryLater(JobSignal):
     def __init__(
         self, delay: float | timedelta, reason: str = "", *, whole_key: bool = False
     ) -> None:
-        super().__init__(reason or f"retry in {delay} s")
+        seconds = _seconds(delay, "RetryLater(delay)")
+        super().__init__(reason or f"retry in {seconds:g} s")
         self.delay = delay
         self.whole_key = whole_key
 
@@ -367,7 +400,8 @@ class Snooze(JobSignal):
     """Run this job again after ``delay`` seconds; uses up no attempt."""
 
     def __init__(self, delay: float | timedelta, reason: str = "") -> None:
-        super().__init__(reason or f"snooze for {delay} s")
+        seconds = _seconds(delay, "Snooze(delay)")
+        super().__init__(reason or f"snooze for {seconds:g} s")
         self.delay = delay
 
 

@@ -7,9 +7,10 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Never
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from .clock import new_id
-from .errors import IllegalMove, ScheduleExists, UnknownSchedule
+from .errors import IllegalMove, InvalidOption, ScheduleExists, UnknownSchedule
 from .intake import check_job
 from .records import NewJob
 from .rules.limits import check_text, unknown_option
@@ -35,9 +36,6 @@ if TYPE_CHECKING:
     from .handle import JobHandle
     from .rules.timetable import At, Cron, Every
     from .runner import Runner
-
-_GIVEN: Any = object()
-"""Stands for an option that was not given: ``None`` means something."""
 
 
 class ScheduleRegistrar:
@@ -74,7 +72,8 @@ class ScheduleRegistrar:
                 waits for that; at most one does, the newest, but with ``catch_up="all"`` each in
                 its turn; ``skip``: nothing; ``allow``: its job all the same.
             jitter: each job is due up to so much later than its time, by a number that name and
-                time determine; seconds or timedelta.
+                time determine; seconds or timedelta. Longer than from one time to the next only
+                with ``overlap="allow"``.
             until: an aware datetime: the last possible time.
             max_runs: it ends when it has made so many jobs.
 
@@ -148,21 +147,25 @@ class Schedules:
         schedule = _declared(name, options, job)
         check_job(schedule.job, self._runner.tasks, what=f"schedule {name!r}")
         if await self._write(Create(schedule)) == "exists":
+            found = await self._runner.engine().store.schedule(name)
             raise ScheduleExists(
-                f"there is a schedule {name!r} already; update it, or delete it first"
+                f"there is a schedule {name!r} already, declared in code: change it there, or give "
+                "another name"
+                if found is not None and found.origin == "code"
+                else f"there is a schedule {name!r} already; update it, or delete it first"
             )
 
     async def update(
         self,
         name: str,
         *,
-        when: Cron | Every | At = _GIVEN,
-        job: NewJob[Any] = _GIVEN,
-        catch_up: str = _GIVEN,
-        overlap: str = _GIVEN,
-        jitter: float | timedelta = _GIVEN,
-        until: datetime | None = _GIVEN,
-        max_runs: int | None = _GIVEN,
+        when: Cron | Every | At | UnsetType = UNSET,
+        job: NewJob[Any] | UnsetType = UNSET,
+        catch_up: str | UnsetType = UNSET,
+        overlap: str | UnsetType = UNSET,
+        jitter: float | timedelta | UnsetType = UNSET,
+        until: datetime | UnsetType | None = UNSET,
+        max_runs: int | UnsetType | None = UNSET,
         **unknown: Never,
     ) -> None:
         """Change what is given, and leave the rest. With another ``when`` it goes on from now.
@@ -170,7 +173,7 @@ class Schedules:
         Raises:
             UnknownSchedule: there is none of the name.
             IllegalMove: it is declared in code: change it there.
-            InvalidOption, UnknownTask: as :meth:`create`.
+            InvalidOption, UnknownTask: as :meth:`create`; also when there is nothing to set.
             RunnerNotStarted, StoreError: as :meth:`Runner.enqueue`.
         """
         if unknown:
@@ -179,9 +182,14 @@ class Schedules:
             "when": when, "catch_up": catch_up, "overlap": overlap, "jitter": jitter,
             "until": until, "max_runs": max_runs,
         }  # fmt: skip
-        options = {option: value for option, value in given.items() if value is not _GIVEN}
+        options = {option: value for option, value in given.items() if value is not UNSET}
+        if not options and job is UNSET:
+            raise InvalidOption(
+                f"update of schedule {name!r} has nothing to set: give when=, job=, catch_up=, "
+                "overlap=, jitter=, until= or max_runs="
+            )
         template = None
-        if job is not _GIVEN:
+        if job is not UNSET:
             check_job(job, self._runner.tasks, what=f"schedule {name!r}")
             template = check_template(name, job)
         await self._change(Update(_check_name(name), check_plan(options), template))
@@ -274,4 +282,6 @@ def _check_name(name: object) -> str:
 
 def unknown_schedule(name: str) -> UnknownSchedule:
     """What to raise for a name that no schedule has."""
-    return UnknownSchedule(f"no schedule {name!r} is in the database")
+    return UnknownSchedule(
+        f"no schedule {name!r} is in the database; registry.schedules() has those that are"
+    )

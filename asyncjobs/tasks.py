@@ -11,7 +11,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from .clock import SystemClock, new_id
-from .errors import InvalidOption, UnknownTask
+from .errors import InvalidOption, UnknownTask, shown
 from .records import Callback, JobLimit, NewJob
 from .rules.callbacks import outcome_parameter
 from .rules.carrying import Carry, with_carried
@@ -380,7 +380,7 @@ def _callback(task: object, option: str) -> Callback | None:
     if task is None:
         return None
     if not isinstance(task, Task):
-        raise InvalidOption(f"{option} must be a task, got {type(task).__name__}")
+        raise InvalidOption(f"{option} must be a task, got {shown(task)}")
     own = task._options
     if own.limit is not None and own.limit.key is not None:
         raise InvalidOption(

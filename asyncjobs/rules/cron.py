@@ -28,6 +28,16 @@ ALIASES = {
     "@yearly": "0 0 1 1 *",
     "@annually": "0 0 1 1 *",
 }
+_PLACES = (("second", 60), ("minute", 60), ("hour", 24), ("day", 31), ("month", 12), ("weekday", 7))
+"""What each field counts, and how many of them there are."""
+_ALLOWED = {
+    "bad second": "from 0 to 59",
+    "bad minute": "from 0 to 59",
+    "bad hour": "from 0 to 23",
+    "bad day-of-month": "from 1 to 31, L or LW",
+    "bad month": "from 1 to 12, or jan to dec",
+    "bad day-of-week": "from 0 to 7, where Sunday is 0 and 7, or mon to sun",
+}
 _SOME_DAY = datetime(2000, 1, 1)
 _SECOND = timedelta(seconds=1)
 
@@ -49,6 +59,7 @@ def check_expression(expression: object, *, seconds: bool) -> str:
         hint = "; leave seconds out with it" if text in ALIASES else hint
         raise InvalidOption(f"Cron({text!r}) has {found} fields, not {wanted}: {names}{hint}")
     _check_fires(text, plain)
+    _check_steps(text, plain)
     return text
 
 
@@ -60,11 +71,24 @@ def _check_fires(text: str, plain: str) -> None:
     except CronSimError as error:
         if "day-of-month" in str(error) and _fires_in_other_months(plain):
             raise _never(text, "no month that it names has that day") from None
-        raise InvalidOption(
-            f"Cron({text!r}) has a {str(error).lower()}; ranges go upwards, and Sunday is 0 and 7"
-        ) from None
+        wrong = str(error).lower()
+        allowed = _ALLOWED.get(wrong, "see Cron")
+        raise InvalidOption(f"Cron({text!r}) has a {wrong}: {allowed}; ranges go upwards") from None
     if first is None:
         raise _never(text, "no such day comes within fifty years")
+
+
+def _check_steps(text: str, plain: str) -> None:
+    """Refuse a step that no second time of its field is far enough for: it means something else."""
+    fields = plain.split()
+    for field, (name, there_are) in zip(fields, _PLACES[-len(fields) :], strict=True):
+        for part in field.split(","):
+            step = part.partition("/")[2]
+            if step and int(step) > there_are:
+                raise InvalidOption(
+                    f"Cron({text!r}) has a step of {step} {name}s, and there are {there_are}: it "
+                    "would fire at the first of them alone; for other spans there is Every(...)"
+                )
 
 
 def _fires_in_other_months(plain: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from ..clock import to_instant, to_microseconds, to_seconds
-from ..errors import InvalidOption
+from ..errors import InvalidOption, shown
 
 
 def is_expired(expires_at: int | None, claims: int, now: int) -> bool:
@@ -71,7 +71,7 @@ def _from_enqueue(value: object) -> int:
     if not isinstance(value, (int, float, timedelta)):
         raise InvalidOption(
             f"expires must be seconds (int, float), a timedelta or an aware datetime, "
-            f"got {type(value).__name__}"
+            f"got {shown(value)}"
         )
     microseconds = to_microseconds(to_seconds(value, "expires"))
     if microseconds == 0:

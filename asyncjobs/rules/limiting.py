@@ -15,7 +15,7 @@ from typing import Any
 from msgspec import Struct
 
 from ..clock import to_microseconds, to_seconds
-from ..errors import InvalidOption
+from ..errors import InvalidOption, shown
 from ..records import JobLimit
 from .limits import KEY_MAX, check_choice, check_flag, check_integer, check_text
 from .options import Option, check_takes
@@ -97,9 +97,7 @@ def check_running(value: object, option: str = "running") -> int:
 def check_rate(value: object, option: str = "rate") -> Rate:
     """A rate."""
     if not isinstance(value, Rate):
-        raise InvalidOption(
-            f"{option} must be a Rate such as Rate(10, per=60), got {type(value).__name__}"
-        )
+        raise InvalidOption(f"{option} must be a Rate such as Rate(10, per=60), got {shown(value)}")
     return value
 
 
@@ -176,8 +174,7 @@ def check_limit(value: object, function: Callable[..., Any], task: str) -> Limit
         return None
     if not isinstance(value, Limit):
         raise InvalidOption(
-            f"limit must be a Limit such as Limit(key='tenant_id', running=2), got "
-            f"{type(value).__name__}"
+            f"limit must be a Limit such as Limit(key='tenant_id', running=2), got {shown(value)}"
         )
     if isinstance(value.key, str) and value.key not in inspect.signature(function).parameters:
         raise InvalidOption(f"limit: task {task!r} has no parameter {value.key!r} for the key")

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from ..errors import InvalidOption
+from ..errors import InvalidOption, shown
 from .nesting import too_deep
 
 # Bytes of JSON, or of UTF-8.
@@ -56,7 +56,7 @@ _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029]")
 def check_text(value: object, option: str, *, longest: int = NAME_MAX) -> str:
     """A name, key or tag: not empty, at most ``longest`` characters, no control characters."""
     if not isinstance(value, str):
-        raise InvalidOption(f"{option} must be a str, got {type(value).__name__}")
+        raise InvalidOption(f"{option} must be a str, got {shown(value)}")
     if not value:
         raise InvalidOption(f"{option} must not be empty")
     if len(value) > longest:
@@ -69,17 +69,17 @@ def check_text(value: object, option: str, *, longest: int = NAME_MAX) -> str:
 def check_integer(value: object, option: str, *, least: int, most: int) -> int:
     """A whole number in a range."""
     if isinstance(value, bool) or not isinstance(value, int):
-        raise InvalidOption(f"{option} must be an int, got {type(value).__name__}")
+        raise InvalidOption(f"{option} must be an int, got {shown(value)}")
     if not least <= value <= most:
-        shown = value if abs(value) < 10**20 else "an integer of many digits"
-        raise InvalidOption(f"{option}={shown} is out of range: from {least} to {most}")
+        number = value if abs(value) < 10**20 else "an integer of many digits"
+        raise InvalidOption(f"{option}={number} is out of range: from {least} to {most}")
     return int(value)
 
 
 def check_flag(value: object, option: str) -> bool:
     """True or False, and nothing that only looks like one: ``bool("no")`` is true."""
     if not isinstance(value, bool):
-        raise InvalidOption(f"{option} must be True or False, got {type(value).__name__}")
+        raise InvalidOption(f"{option} must be True or False, got {shown(value)}")
     return value
 
 
@@ -173,7 +173,7 @@ def check_callable(value: object, option: str) -> Callable[..., Any]:
 def check_tags(value: object) -> tuple[str, ...]:
     """At most 32 distinct tags, in the order given."""
     if isinstance(value, str) or not isinstance(value, Iterable):
-        raise InvalidOption(f"tags must be a sequence of str, got {type(value).__name__}")
+        raise InvalidOption(f"tags must be a sequence of str, got {shown(value)}")
     tags = tuple(dict.fromkeys(check_text(tag, "tags") for tag in value))
     if len(tags) > TAGS_MAX:
         raise InvalidOption(f"{len(tags)} tags; at most {TAGS_MAX} a job")
@@ -214,7 +214,7 @@ def check_queues(queues: object) -> tuple[str, ...] | None:
     if queues is None:
         return None
     if isinstance(queues, str) or not isinstance(queues, Iterable):
-        raise InvalidOption(f"queues must be a sequence of str, got {type(queues).__name__}")
+        raise InvalidOption(f"queues must be a sequence of str, got {shown(queues)}")
     names = tuple(dict.fromkeys(check_text(queue, "queues") for queue in queues))
     if not names:
         raise InvalidOption("queues=[] would take no job at all; leave it out for all queues")
@@ -224,7 +224,7 @@ def check_queues(queues: object) -> tuple[str, ...] | None:
 def check_url(url: object) -> str:
     """The path of a database: a path as it is, or that of a ``sqlite:///`` URL."""
     if not isinstance(url, (str, os.PathLike)):
-        raise InvalidOption(f"url must be a path or a URL, got {type(url).__name__}")
+        raise InvalidOption(f"url must be a path or a URL, got {shown(url)}")
     path = os.fspath(url)
     if not isinstance(path, str):
         raise InvalidOption("url must be text, not bytes")

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import NamedTuple
 
 from ..clock import to_microseconds, to_seconds
-from ..errors import InvalidOption
+from ..errors import InvalidOption, shown
 from .limits import check_integer
 
 NEWEST_MAX = 1_000_000
@@ -39,6 +39,6 @@ def _check_keep(value: object, option: str) -> Keep:
     if isinstance(value, bool) or not isinstance(value, int):
         raise InvalidOption(
             f"{option} of a task must be an int (that many, the newest) or a timedelta (up to that "
-            f"age), got {type(value).__name__}"
+            f"age), got {shown(value)}"
         )
     return Keep(check_integer(value, option, least=0, most=NEWEST_MAX), None)

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from ..clock import to_seconds
-from ..errors import InvalidOption
+from ..errors import InvalidOption, shown
 from .limits import ATTEMPTS_MAX, check_flag, check_integer
 from .options import Option, check_takes
 
@@ -102,7 +102,7 @@ def check_retry(value: object, *, stored: bool = False) -> Any:
             raise InvalidOption("retry must not be an async function: it decides without waiting")
         check_takes(value, "retry", "attempt", "exception")
         return value
-    raise InvalidOption(f"retry must be a Retry or a function, got {type(value).__name__}")
+    raise InvalidOption(f"retry must be a Retry or a function, got {shown(value)}")
 
 
 def next_delay(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from itertools import islice, takewhile
+from itertools import islice, pairwise, takewhile
 from typing import Any, NamedTuple
 
 import msgspec
@@ -15,7 +15,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from ..clock import new_id, to_datetime, to_instant, to_microseconds, to_seconds
-from ..errors import InvalidOption
+from ..errors import InvalidOption, shown
 from ..records import NewJob, Occurrence
 from .limits import KEY_MAX, check_choice, check_integer
 from .timetable import At, Cron, Every, When
@@ -26,6 +26,8 @@ CATCH_UP_MAX = 1_000
 """Missed times that ``catch_up="all"`` makes up for at once: the newest."""
 COUNT_MAX = 10_000
 """Due times that are counted at once: 0.1 s of the writer for the slowest expression."""
+JITTER_TIMES = 10
+"""Times that a jitter is compared with: the longest span between two of them must hold it."""
 LATE = to_microseconds(60.0)
 """How late an occurrence may be under ``catch_up="none"``."""
 CATCH_UPS = ("latest", "all", "none")
@@ -80,7 +82,7 @@ def check_plan(options: dict[str, Any]) -> dict[str, Any]:
 def _check_when(when: object) -> When:
     if isinstance(when, (Cron, Every, At)):
         return when
-    raise InvalidOption(f"when must be Cron(...), Every(...) or At(...), got {type(when).__name__}")
+    raise InvalidOption(f"when must be Cron(...), Every(...) or At(...), got {shown(when)}")
 
 
 def make_plan(options: dict[str, Any], before: Plan | None = None) -> Plan:
@@ -95,7 +97,19 @@ def make_plan(options: dict[str, Any], before: Plan | None = None) -> Plan:
             "catch_up='all' and overlap='skip' contradict each other: the first of several missed "
             "runs would suppress the others; use overlap='queue' or 'allow'"
         )
+    if plan.jitter and plan.overlap != "allow":
+        _check_jitter(plan)
     return plan
+
+
+def _check_jitter(plan: Plan) -> None:
+    times = islice(plan.when.times(0), JITTER_TIMES)
+    longest = max((later - time for time, later in pairwise(times)), default=plan.jitter)
+    if plan.jitter > longest:
+        raise InvalidOption(
+            f"jitter={plan.jitter / 1e6:g} is longer than the {longest / 1e6:g} s from one time to "
+            "the next, so that most times would be skipped; give a shorter one, or overlap='allow'"
+        )
 
 
 def check_future(plan: Plan, now: int) -> None:

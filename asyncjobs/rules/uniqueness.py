@@ -14,7 +14,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from ..clock import to_microseconds, to_seconds
-from ..errors import InvalidOption
+from ..errors import InvalidOption, shown
 from ..records import UNIQUE, Hold
 from .codec import ordered_json
 from .limits import KEY_MAX, check_choice, check_text
@@ -150,7 +150,7 @@ def uniqueness(
         InvalidOption: naming the option and its value.
     """
     if unique is not None and not isinstance(unique, Unique):
-        raise InvalidOption(f"unique must be a Unique, got {type(unique).__name__}")
+        raise InvalidOption(f"unique must be a Unique, got {shown(unique)}")
     if debounce_max is not None and debounce is None:
         raise InvalidOption("debounce_max needs debounce: it bounds how far that pushes a job back")
     if throttle is None and debounce is None:
@@ -241,7 +241,7 @@ def positive_seconds(value: object, option: str) -> float:
 def _check_names(names: object) -> None:
     if not isinstance(names, (tuple, list)):
         raise InvalidOption(
-            f"Unique(by) must be a text or a tuple of argument names, got {type(names).__name__}"
+            f"Unique(by) must be a text or a tuple of argument names, got {shown(names)}"
         )
     for name in names:
         check_text(name, "Unique(by)")

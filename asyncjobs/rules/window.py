@@ -15,7 +15,7 @@ from msgspec import Struct
 from msgspec.structs import force_setattr
 
 from ..clock import to_datetime, to_instant
-from ..errors import InvalidOption
+from ..errors import InvalidOption, shown
 from .limits import check_text
 from .options import Option
 from .zones import check_zone, first_change, offset_at, zone_of
@@ -122,7 +122,7 @@ def check_window(value: object) -> Window:
     if not isinstance(value, Window):
         raise InvalidOption(
             "window must be a Window such as Window('22:00', '06:00', tz='Europe/Berlin'), got "
-            f"{type(value).__name__}"
+            f"{shown(value)}"
         )
     return value
 

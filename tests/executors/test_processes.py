@@ -248,6 +248,7 @@ async def test_fork_in_a_job_leaves_the_worker_as_it_was(tmp_path: Path) -> None
     [
         ({"processes": 0}, "processes=0"),
         ({"processes_min": -1}, "processes_min=-1"),
+        ({"processes": 2, "processes_min": 3}, "processes_min=3 is more than processes=2"),
         ({"process_start": "thread"}, "process_start='thread'"),
         ({"max_jobs": 0}, "max_jobs=0"),
         ({"max_age": 0.5}, "max_age"),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from asyncjobs import At, Cron, Every, InvalidOption, Limit, Rate, Retry, Unique, Window
+from asyncjobs.errors import shown
 from asyncjobs.rules.options import Option, check_takes
 
 
@@ -71,3 +72,27 @@ def test_key_function_that_does_not_take_the_arguments_is_refused_at_once(
 @pytest.mark.parametrize("function", [lambda *both: 1, lambda a, b, c=0: 1, max])
 def test_function_that_takes_them_somehow_or_does_not_tell_is_taken(function: Any) -> None:
     check_takes(function, "retry", "attempt", "exception")
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (None, "None"),
+        (True, "bool True"),
+        (5, "int 5"),
+        (10**30, f"int {10**30}"),
+        (10**5_000, "int"),
+        ("30", "str '30'"),
+        ("\n\ud800", "str '\\n\\ud800'"),
+        ("x" * 48, f"str '{'x' * 48}'"),
+        ("x" * 49, "str"),
+        (timedelta(seconds=5), "timedelta 0:00:05"),
+        (date(2030, 1, 2), "date 2030-01-02"),
+        (b"30", "bytes"),
+        ([1], "list"),
+        (Exception("secret"), "Exception"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_wrong_value_is_shown_where_it_is_plain_and_short(value: object, said: str) -> None:
+    assert shown(value) == said

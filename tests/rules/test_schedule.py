@@ -365,12 +365,27 @@ def test_jitter_is_the_same_for_whoever_asks_and_another_for_each_time() -> None
         ({"until": datetime(2026, 1, 1)}, "until=2026-01-01T00:00:00 has no time zone"),
         ({"max_runs": 0}, "max_runs=0 is out of range"),
         ({"max_runs": 1.0}, "max_runs must be an int"),
+        ({"when": Every(1), "jitter": 3600}, "jitter=3600 is longer than the 1 s from one time to"),
+        ({"when": Cron("* * * * *"), "jitter": 61, "overlap": "skip"}, "longer than the 60 s"),
         ({"catch_up": "all", "overlap": "skip"}, "catch_up='all' and overlap='skip' contradict"),
     ],
 )
 def test_option_that_means_nothing_is_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidOption, match=message):
         plan_of(**options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"when": Every(1), "jitter": 1},
+        {"when": Every(1), "jitter": 3600, "overlap": "allow"},
+        {"when": Cron("0 9,10 * * *"), "jitter": 7200},  # nearer to each other only once a day
+        {"when": At(to_datetime(START)), "jitter": 3600},
+    ],
+)
+def test_jitter_that_leaves_time_between_is_taken(options: dict[str, Any]) -> None:
+    assert plan_of(**options).jitter == options["jitter"] * 1_000_000
 
 
 @pytest.mark.parametrize(

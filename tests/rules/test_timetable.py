@@ -137,7 +137,11 @@ def test_timetable_says_in_english_what_it_means(when: When, sentence: str) -> N
         ({"expression": "0 0 0 * *"}, "bad day-of-month"),
         ({"expression": "0 0 31 13 *"}, "bad month"),
         ({"expression": "0 0 * * sat-sun"}, "bad day-of-week"),
-        ({"expression": "*/0 * * * *"}, "bad minute"),
+        ({"expression": "*/0 * * * *"}, "bad minute: from 0 to 59; ranges go upwards$"),
+        ({"expression": "*/61 * * * *"}, "a step of 61 minutes, and there are 60"),
+        ({"expression": "0,5/90 * * * *"}, "a step of 90 minutes"),
+        ({"expression": "0 */25 * * *"}, "a step of 25 hours, and there are 24"),
+        ({"expression": "*/90 * * * * *", "seconds": True}, "a step of 90 seconds"),
         ({"expression": "0 0 * * *", "seconds": True}, "5 fields, not 6: second minute"),
         ({"expression": "0 0 0 * * *"}, "6 fields, not 5.*seconds=True takes six"),
         ({"expression": "* * *"}, "3 fields, not 5"),
@@ -161,6 +165,11 @@ def test_timetable_says_in_english_what_it_means(when: When, sentence: str) -> N
 def test_cron_that_means_nothing_is_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidOption, match=message):
         Cron(**options)
+
+
+@pytest.mark.parametrize("expression", ["*/60 * * * *", "0 */24 * * *", "0 0 */31 */12 */7"])
+def test_step_as_long_as_its_field_is_taken(expression: str) -> None:
+    assert Cron(expression).expression == expression
 
 
 # Every

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import pickle
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from asyncjobs import (
     Cancel,
     Fail,
+    InvalidOption,
     JobCancelled,
     JobFailed,
     JobSignal,
@@ -234,7 +236,7 @@ async def test_snooze_uses_up_no_attempt_and_is_counted(runner: Runner, clock: M
     assert await handle == "awake"
 
 
-@pytest.mark.parametrize("signal", [Snooze(-1), RetryLater(-1), Snooze("soon")])  # type: ignore[arg-type]
+@pytest.mark.parametrize("signal", [Snooze(-1), RetryLater(-1)])
 async def test_signal_with_a_wrong_delay_fails_the_job_naming_it(
     runner: Runner, signal: JobSignal
 ) -> None:
@@ -478,3 +480,19 @@ async def test_odd_exception_is_recorded_as_well_as_can_be(
     assert caught.value.error_type
     assert (await handle.job()).state == "failed"
     assert await runner.registry.check() == []
+
+
+@pytest.mark.parametrize("signal", [RetryLater, Snooze])
+@pytest.mark.parametrize("delay", ["5", True, datetime(2030, 1, 1, tzinfo=UTC), None])
+def test_delay_that_is_no_duration_is_refused_where_it_is_given(signal: Any, delay: Any) -> None:
+    with pytest.raises(InvalidOption, match=rf"{signal.__name__}\(delay\) must be seconds"):
+        signal(delay)
+
+
+@pytest.mark.parametrize("signal", [RetryLater, Snooze])
+def test_signal_says_its_delay_in_seconds_and_survives_a_process_pool(signal: Any) -> None:
+    there_and_back = pickle.loads(pickle.dumps(signal(timedelta(minutes=1.5))))
+
+    assert str(there_and_back).endswith(" 90 s")
+    assert there_and_back.delay == timedelta(minutes=1.5)
+    assert type(there_and_back) is signal

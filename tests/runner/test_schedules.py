@@ -257,6 +257,8 @@ async def test_what_is_declared_in_code_is_changed_there(
     runner = Runner(tmp_path / "jobs.db", clock=clock)
     runner.include(tasks)
     async with runner:
+        with pytest.raises(ScheduleExists, match="declared in code: change it there"):
+            await runner.schedules.create("s", Every(60), report.job("b"))
         for change in (runner.schedules.update("s", max_runs=1), runner.schedules.delete("s")):
             with pytest.raises(IllegalMove, match="schedule 's' is declared in code"):
                 await change
@@ -269,7 +271,7 @@ async def test_what_is_declared_in_code_is_changed_there(
 async def test_unknown_name_is_named(runner: Runner) -> None:
     schedules = runner.schedules
     for call in (
-        schedules.update("x"),
+        schedules.update("x", jitter=1),
         schedules.pause("x"),
         schedules.resume("x"),
         schedules.run_now("x"),
@@ -348,6 +350,8 @@ async def test_update_is_checked_like_the_rest(runner: Runner, clock: ManualCloc
         ({"overlap": "skip", "catch_up": "all"}, "contradict"),
         ({"job": report}, "needs what task.job"),
         ({"often": True}, "no option 'often'"),
+        ({"jitter": 61}, "jitter=61 is longer than the 60 s from one time to the next"),
+        ({}, "has nothing to set: give when=, job=, catch_up="),
     ]:
         with pytest.raises(InvalidOption, match=message):
             await runner.schedules.update("s", **options)  # type: ignore[arg-type]

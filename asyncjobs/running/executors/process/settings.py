@@ -8,6 +8,7 @@ from datetime import timedelta
 from msgspec import Struct
 
 from ....clock import to_seconds
+from ....errors import InvalidOption
 from ....rules.limits import PROCESSES_MAX, check_choice, check_integer
 
 MAIN = "__asyncjobs_main__"
@@ -59,10 +60,14 @@ def pool_settings(
     Raises:
         InvalidOption: naming the option and its value.
     """
-    if processes is None:
-        processes = os.cpu_count() or 1
-    most = check_integer(processes, "processes", least=1, most=PROCESSES_MAX)
+    most = os.cpu_count() or 1
     least = check_integer(processes_min, "processes_min", least=0, most=PROCESSES_MAX)
+    if processes is not None:
+        most = check_integer(processes, "processes", least=1, most=PROCESSES_MAX)
+        if least > most:
+            raise InvalidOption(
+                f"processes_min={least} is more than processes={most}: no more are ever made"
+            )
     return PoolSettings(
         processes=most,
         processes_min=min(least, most),
