@@ -106,7 +106,9 @@ class Changes:
             note = self._note(actor, as_edit(job_id, arguments))
         answer = await self._make_one(job_id, change, note)
         if answer != "requeued":
-            raise IllegalMove(f"job {job_id} is {answer}; only finished jobs can be retried")
+            raise IllegalMove(
+                f"job {job_id} is {answer}; only finished jobs can be retried: cancel it first"
+            )
 
     async def delete(self, job_id: str, *, actor: str | None = None) -> None:
         """Delete a job with all that hangs on it.

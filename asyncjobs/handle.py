@@ -252,7 +252,7 @@ def key_conflict(job: NewJob[Any], accepted: Accepted) -> KeyConflict | Duplicat
         )
     return KeyConflict(
         f"key {job.key!r} of task {job.task!r} belongs to job {accepted.job_id}, which has other "
-        "arguments",
+        "arguments; use another key, or that job",
         job_id=accepted.job_id,
     )
 

@@ -18,7 +18,6 @@ from .errands import run_errand
 from .errors import (
     InvalidOption,
     RunnerAlreadyStarted,
-    RunnerClosed,
     RunnerNotStarted,
 )
 from .handle import JobHandle, key_conflict
@@ -87,7 +86,8 @@ class Runner(TaskRegistrar, EventSource):
             ``normal``: it survives a crash of the process, not always one of the machine.
         shared: put the tables into a database that has others.
         grace: seconds or timedelta that running jobs get to finish when the runner stops; from 0.
-        keep_completed, keep_failed, keep_cancelled: how long finished jobs stay: 7, 30, 7 days.
+        keep_completed, keep_failed, keep_cancelled: how long finished jobs stay (seconds or
+            timedelta, never a number of jobs, which a task can say): 7, 30, 7 days.
         keep_journal: how long the journal of events stays, at least as long as its jobs.
         lease_seconds: a process that is stopped (not dead) for longer is taken for dead; from 0.1.
         loop_block_seconds: a coroutine job that holds the loop for longer is logged; from 0.01.
@@ -466,7 +466,7 @@ class Runner(TaskRegistrar, EventSource):
     def not_running(self) -> RunnerNotStarted:
         """What to raise while it is not started; for this package's own floors."""
         if self._was_started:
-            return RunnerClosed(f"the runner on {self._settings.path} has stopped")
+            return self._settings.closed()
         return RunnerNotStarted(
             f"the runner on {self._settings.path} is not running; use it inside "
             "'async with runner:'"

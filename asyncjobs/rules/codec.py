@@ -175,9 +175,9 @@ class TaskCodec:
                 encoded = _encode(value)
             except _UNENCODABLE as error:
                 raise InvalidResult(
-                    f"task {self._task!r} returned a {_type_name(value)}, which cannot be stored "
+                    f"task {self._task!r} returned {_one(value)}, which cannot be stored "
                     f"as JSON{_why_unencodable(error)}; return plain values, dataclasses or "
-                    "msgspec Structs"
+                    f"msgspec Structs{_instead(value)}"
                 ) from None
         if encoded.startswith(_FILE_MARK):
             raise InvalidResult(
@@ -192,10 +192,10 @@ class TaskCodec:
         try:
             decoded = self._result.decode(encoded)
         except (msgspec.ValidationError, RecursionError) as error:
-            raise InvalidResult(
-                f"task {self._task!r} returned what its annotation does not allow"
-                f"{_without_values(error)}"
-            ) from None
+            why = f"what its annotation does not allow{_without_values(error)}"
+            if isinstance(value, float) and not math.isfinite(value):
+                why = "NaN or infinity, which cannot be stored as JSON"
+            raise InvalidResult(f"task {self._task!r} returned {why}") from None
         if not _equal(decoded, value):
             why = _why_changed(value, decoded, self.signature.returns, "annotate the return type")
             raise InvalidResult(f"task {self._task!r} returned what cannot be kept: {why}")
@@ -215,8 +215,8 @@ class TaskCodec:
             try:
                 _encode(value)
             except _UNENCODABLE as error:
-                why = _why_unencodable(error)
-                return self._argument(name, f"a {_type_name(value)} cannot be stored as JSON{why}")
+                why = _why_unencodable(error) + _instead(value)
+                return self._argument(name, f"{_one(value)} cannot be stored as JSON{why}")
         return InvalidArguments(f"the arguments of task {self._task!r} cannot be stored as JSON")
 
     def _unfitting(self, given: dict[str, Any], message: str) -> InvalidArguments:
@@ -360,13 +360,25 @@ def _why_changed(given: Any, decoded: Any, kind: Any, cure: str) -> str:
     if kind is not Any:
         cure = "give values of the very types that it names"
     return (
-        f"a {_type_name(given)} would not come back equal from JSON as {_show(kind)}; {cure}, "
+        f"{_one(given)} would not come back equal from JSON as {_show(kind)}; {cure}, "
         "and no NaN and no keys other than str"
     )
 
 
 def _type_name(value: Any) -> str:
     return type(value).__name__
+
+
+def _one(value: Any) -> str:
+    name = _type_name(value)
+    return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
+
+
+def _instead(value: Any) -> str:
+    """What to store in place of a Pydantic model."""
+    if not hasattr(type(value), "model_dump"):
+        return ""
+    return "; of a Pydantic model store .model_dump(mode='json'), annotated as a dict"
 
 
 def _show(kind: Any) -> str:

@@ -193,7 +193,8 @@ def key_of(limit: Limit, arguments: Mapping[str, Any], task: str) -> str:
         key = arguments[limit.key] if isinstance(limit.key, str) else limit.key(arguments)
     except Exception as error:
         raise InvalidOption(
-            f"limit: the key function of task {task!r} raised {type(error).__name__}"
+            f"limit: the key function of task {task!r} raised {type(error).__name__}; it is called "
+            "with one mapping, of all arguments by name"
         ) from error
     if isinstance(key, bool) or not isinstance(key, (str, int)):
         raise InvalidOption(

@@ -435,7 +435,7 @@ class Engine:
         if self.commit.open:
             return
         if self._stopping.is_set() and self.failure is None:
-            raise RunnerClosed(f"the runner on {self.settings.path} has stopped")
+            raise self.settings.closed()
         if self.failure is None and not self._ready.is_set():
             raise RunnerNotStarted(f"the runner on {self.settings.path} has not started yet")
         raise self._failed()

@@ -82,7 +82,7 @@ async def test_what_cannot_be_changed_is_said_and_the_others_are_changed(
 
     code, lines, err = await call(shell, "retry", waiting, "ffff", failed)
     assert (code, lines) == (1, [f"{failed}  retried"])
-    assert f"job {waiting} is queued; only finished jobs can be retried\n" in err
+    assert f"job {waiting} is queued; only finished jobs can be retried: cancel it first\n" in err
     assert "no job ffff is in the database" in err
 
     code, lines, err = await call(shell, "cancel", done)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import sqlite3
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from asyncjobs import (
     ArgumentsTooLarge,
     AsyncJobsError,
     InvalidArguments,
+    InvalidOption,
+    InvalidResult,
     JobFailed,
     NewerSchema,
     Runner,
@@ -256,3 +259,48 @@ def test_every_error_shows_under_the_name_that_one_imports() -> None:
         if isinstance(error, type) and issubclass(error, Exception):
             assert f"{error.__module__}.{error.__qualname__}" == f"asyncjobs.{name}"
             assert pickle.loads(pickle.dumps(error)) is error
+
+
+def test_number_of_jobs_given_to_a_runner_is_shown_its_place(tmp_path: Path) -> None:
+    for wrong in ("100", -1, None):
+        with pytest.raises(InvalidOption, match=r"is a time, .*@runner\.task\(keep_failed=100\)"):
+            Runner(tmp_path / "other.db", keep_failed=wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("time", "warned"),
+    [(0, 0), (1, 1), (3_599, 1), (3_600, 0), (100.0, 0), (timedelta(seconds=100), 0)],
+)
+def test_seconds_that_look_like_a_number_of_jobs_are_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, time: Any, warned: int
+) -> None:
+    Runner(tmp_path / "other.db", keep_completed=time)
+
+    assert len(caplog.messages) == warned
+    assert all(f"{time} keeps jobs for {time} seconds" in line for line in caplog.messages)
+
+
+class Order:
+    """As far as anything here can tell, a Pydantic model."""
+
+    def model_dump(self) -> dict[str, Any]:
+        return {}
+
+
+def test_pydantic_model_is_told_what_to_store_in_its_place() -> None:
+    with pytest.raises(InvalidArguments, match=r"an Order cannot .* \.model_dump\(mode='json'\)"):
+        anything.job(Order())
+    with pytest.raises(InvalidResult, match=r"an Order, which .* \.model_dump\(mode='json'\)"):
+        anything.codec.encode_result(Order())
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+async def test_result_that_is_not_finite_is_named_as_such(runner: Runner, value: float) -> None:
+    @runner.task
+    async def average() -> float:
+        return value
+
+    job = await (await average.enqueue()).wait()
+
+    assert job.error is not None
+    assert job.error.message.endswith("returned NaN or infinity, which cannot be stored as JSON")

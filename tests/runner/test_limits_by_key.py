@@ -250,7 +250,10 @@ async def test_callback_of_a_limited_task_takes_its_turn(runner: Runner, rooms: 
 
 
 KEYS: dict[str, tuple[Callable[[Mapping[str, Any]], Any], str]] = {
-    "raises": (lambda arguments: arguments["nobody"], "raised KeyError"),
+    "raises": (
+        lambda arguments: arguments["nobody"],
+        "raised KeyError; it is called with one mapping",
+    ),
     "none": (lambda _: None, "must be a str or an int, got NoneType"),
     "flag": (lambda _: True, "got bool"),
     "empty": (lambda _: "", "takes 0 bytes"),

@@ -314,7 +314,7 @@ async def test_retry_by_hand_starts_from_the_first_attempt(runner: Runner) -> No
 async def test_unfinished_job_cannot_be_retried(runner: Runner, state: str) -> None:
     ids = await one_of_each(runner)
 
-    with pytest.raises(IllegalMove, match="only finished jobs"):
+    with pytest.raises(IllegalMove, match="only finished jobs can be retried: cancel it first"):
         await runner.registry.retry(ids[state])
 
 

@@ -292,7 +292,7 @@ async def test_task_of_a_runner_that_has_stopped_says_so(tmp_path: Path) -> None
     async with runner:
         pass
 
-    with pytest.raises(RunnerClosed, match="has stopped"):
+    with pytest.raises(RunnerClosed, match="has stopped; 'async with runner:' starts it again"):
         await task.enqueue(1)
 
 
