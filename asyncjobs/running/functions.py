@@ -49,10 +49,23 @@ def default_name(function: Any) -> str:
         raise InvalidOption(f"{function!r} has no name of its own; give name=")
     module = function.__module__
     if module in ("__main__", MAIN):
-        # A script runs as __main__ but is imported under its stem: one name for both.
-        file = getattr(sys.modules[module], "__file__", None)
-        module = os.path.splitext(os.path.basename(file))[0] if file else module
+        module = _imported_name(module)
     return f"{module}.{qualname}"
+
+
+def _imported_name(main: str) -> str:
+    """What the program's own module is called by who imports it: one name for both.
+
+    The stem of its file, in the package that ``python -m`` has started it in. A script that is
+    started by its path tells no package.
+    """
+    module = sys.modules[main]
+    file = getattr(module, "__file__", None)
+    if not file:
+        return main
+    stem = os.path.splitext(os.path.basename(file))[0]
+    spec = getattr(module, "__spec__", None)
+    return f"{spec.parent}.{stem}" if spec is not None and spec.parent else stem
 
 
 def where(function: Any) -> str:

@@ -101,6 +101,7 @@ def test_script_of_a_package_started_as_a_module(tmp_path: Path) -> None:
         SCRIPT.replace("import Runner", "import Runner\nfrom .numbers import SEVEN").replace(
             "pair.right, pair.left", "pair.right, SEVEN"
         )
+        + 'assert swap.name == "shop.__main__.swap", swap.name\n'
         + 'if __name__ == "__main__":\n    asyncio.run(main())\n'
     )
     done = run_program(package, "-m", "shop")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import shlex
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -403,6 +406,25 @@ def test_task_of_a_script_is_named_after_the_file(tmp_path: Path) -> None:
     script.write_text(SCRIPT)
 
     assert run_script(script).strip() == "nightly.hello"
+
+
+@pytest.mark.parametrize(
+    "started", ["-m shop.nightly", "-c 'import shop.nightly as s; print(s.hello.name)'"]
+)
+def test_task_is_named_alike_where_its_module_is_started_with_m_and_where_it_is_imported(
+    tmp_path: Path, started: str
+) -> None:
+    package = tmp_path / "shop"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "nightly.py").write_text(SCRIPT)
+
+    done = subprocess.run(
+        [sys.executable, *shlex.split(started)],
+        cwd=tmp_path, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+
+    assert done.stdout.strip() == "shop.nightly.hello"
 
 
 async def test_object_with_an_async_call_is_a_coroutine_task(
