@@ -283,5 +283,5 @@ def _check_name(name: object) -> str:
 def unknown_schedule(name: str) -> UnknownSchedule:
     """What to raise for a name that no schedule has."""
     return UnknownSchedule(
-        f"no schedule {name!r} is in the database; registry.schedules() has those that are"
+        f"no schedule {name!r} is in the database; see the list of schedules for its name"
     )

@@ -224,25 +224,25 @@ def check_queues(queues: object) -> tuple[str, ...] | None:
 def check_url(url: object) -> str:
     """The path of a database: a path as it is, or that of a ``sqlite:///`` URL."""
     if not isinstance(url, (str, os.PathLike)):
-        raise InvalidOption(f"url must be a path or a URL, got {shown(url)}")
+        raise InvalidOption(f"the database must be a path or a URL, got {shown(url)}")
     path = os.fspath(url)
     if not isinstance(path, str):
-        raise InvalidOption("url must be text, not bytes")
+        raise InvalidOption("the path of the database must be text, not bytes")
     scheme, separator, rest = path.partition("://")
     if separator and scheme != "sqlite":
         raise InvalidOption(
-            f"a url of {scheme!r} is not known: this version runs on SQLite only; give a path or "
-            "sqlite:///path"
+            f"a database at {scheme!r} is not known: this version runs on SQLite only; give a "
+            "path or sqlite:///path"
         )
     path = rest.removeprefix("/") if separator else path
     if not path or "\x00" in path:
-        raise InvalidOption(f"url={url!r} names no file")
+        raise InvalidOption(f"the database {url!r} names no file")
     if path.startswith("file:"):
         raise InvalidOption(
-            f"url={url!r} is a file: URI, which is not understood; give a path or sqlite:///path"
+            f"the database {url!r} is a file: URI, which is not understood; give a path or sqlite:///path"
         )
     if path.endswith("/"):
-        raise InvalidOption(f"url={url!r} names a directory; give the path of a file in it")
+        raise InvalidOption(f"the database {url!r} is a directory; give the path of a file in it")
     return path
 
 

@@ -47,6 +47,17 @@ def runner_on(path: Path, clock: ManualClock, **options: Any) -> Runner:
     return runner
 
 
+async def test_job_whose_deadline_is_past_is_accepted_and_cancelled_at_once(
+    path: Path, clock: ManualClock
+) -> None:
+    async with runner_on(path, clock) as runner:
+        handle = await never.options(expires=clock.datetime() - timedelta(seconds=1)).enqueue()
+        await run_until_idle(runner)
+        job = await handle.job()
+
+    assert (job.state, job.reason, ran) == ("cancelled", "expired", [])
+
+
 async def test_job_that_nobody_starts_in_time_is_cancelled_and_its_callback_follows(
     path: Path, clock: ManualClock
 ) -> None:

@@ -507,7 +507,7 @@ def test_wrong_option_of_a_runner_is_refused_when_it_is_given(
 
 @pytest.mark.parametrize("url", [None, 5, b"jobs.db", "", "sqlite://", "mysql://host/db", "a\x00b"])
 def test_wrong_place_of_a_runner_is_refused_when_it_is_given(url: Any) -> None:
-    with pytest.raises(InvalidOption, match="url"):
+    with pytest.raises(InvalidOption, match="database"):
         Runner(url)
 
 
@@ -516,8 +516,8 @@ def test_wrong_place_of_a_runner_is_refused_when_it_is_given(url: Any) -> None:
     [
         ("file:jobs.db?mode=ro", "file: URI"),
         ("sqlite:///file:jobs.db", "file: URI"),
-        ("somedir/", "names a directory"),
-        ("sqlite:///somedir/", "names a directory"),
+        ("somedir/", "is a directory; give the path of a file in it"),
+        ("sqlite:///somedir/", "is a directory; give the path of a file in it"),
     ],
 )
 def test_place_that_would_make_an_odd_file_is_refused(url: str, what: str) -> None:
