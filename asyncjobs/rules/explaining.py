@@ -129,9 +129,10 @@ def closed_window(facts: Facts) -> Explanation | None:
 
 
 def due_later(facts: Facts) -> Explanation | None:
-    """Its time has not come."""
+    """Its time has not come, and nothing else keeps it."""
     job = facts.job
-    if job.run_at <= facts.now:
+    # Behind others of an ordered key it waits for them, whenever it is due.
+    if job.run_at <= facts.now or _waits_for_limit(job):
         return None
     data: dict[str, Any] = {"at": job.run_at, "attempt": job.attempt, "reason": job.reason}
     limit, holds = facts.limit, ""
@@ -165,7 +166,7 @@ def paused(facts: Facts) -> Explanation | None:
 def limited(facts: Facts) -> Explanation | None:
     """Its key has no room."""
     limit = facts.limit
-    if limit is None or facts.job.reason != "limit":
+    if limit is None or not _waits_for_limit(facts.job):
         return None
     found = _closed_key(limit)
     if found is None:
@@ -175,6 +176,10 @@ def limited(facts: Facts) -> Explanation | None:
     data |= {"stopped_by": limit.stopped_by, "opens_at": limit.opens_at, "running": limit.running}
     data |= {"holds_until": limit.holds_until}
     return Explanation(code=code, sentence=sentence, data=data)
+
+
+def _waits_for_limit(job: Job) -> bool:
+    return job.state is State.BLOCKED and job.reason == "limit"
 
 
 def _closed_key(limit: LimitStanding) -> tuple[str, str] | None:
@@ -201,7 +206,7 @@ def _closed_key(limit: LimitStanding) -> tuple[str, str] | None:
 def unknown_task(facts: Facts) -> Explanation | None:
     """Nobody who has met it had its task."""
     job = facts.job
-    if job.state is not State.BLOCKED or job.reason == "limit":
+    if job.state is not State.BLOCKED or _waits_for_limit(job):
         return None
     here = " (this process has it)" if facts.executor else ""
     return Explanation(

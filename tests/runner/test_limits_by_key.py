@@ -229,8 +229,8 @@ async def test_job_pushes_its_whole_key_back(
     first, *others = [await task.enqueue("busy") for _ in range(3)]
     assert await (await task.enqueue("idle")) == 1
     await run_until_idle(runner)
-    states = [(await handle.job()).state for handle in (first, *others)]
-    assert states == ["blocked"] * 3
+    states = [(await handle.job()).status for handle in (first, *others)]
+    assert states == ["retrying", "blocked", "blocked"]
     clock.advance(60)
     assert await asyncio.gather(first, *others) == [2, 1, 1]
     assert refused == [first.id]

@@ -33,6 +33,24 @@ async def run_out(desk: Desk) -> list[str]:
 # From places to an order
 
 
+async def test_what_is_due_later_is_queued_or_waits_its_turn_as_the_key_is_ordered(
+    desk: Desk,
+) -> None:
+    first, second = await add(desk, 2, THREE, delay=60 * SECOND)
+    assert await desk.count("queued") == 2
+    (third,) = await add(desk, 1, ORDERED)
+    states = [(await desk.get(job)).state for job in (first, second, third)]
+    assert states == ["queued", "blocked", "blocked"]
+    assert await desk.store.check() == []
+    (fourth,) = await add(desk, 1, THREE)
+    states = [(await desk.get(job)).state for job in (first, second, third, fourth)]
+    assert states == ["queued"] * 4
+    assert await desk.store.check() == []
+    assert await run_out(desk) == [third, fourth]
+    desk.clock.advance(60)
+    assert await run_out(desk) == [first, second]
+
+
 async def test_key_that_is_ordered_from_now_on_starts_as_enqueued_what_waits(desk: Desk) -> None:
     waiting = []
     for priority in (0, 5, -5, 3):

@@ -161,7 +161,7 @@ async def test_parked_job_that_is_put_off_waits_in_its_line_and_the_next_goes(de
     desk.clock.advance(6 * 3_600)
     assert (await desk.claim(tasks=STRANGE)).jobs == []
     job = await desk.get(nightly)
-    assert (job.state, job.reason) == ("blocked", "limit")
+    assert (job.state, job.reason) == ("blocked", "unknown_task")
     assert [run.id for run in (await desk.claim(tasks=STRANGE)).jobs] == [daily]
     assert await desk.store.check() == []
     desk.clock.advance(16 * 3_600)
@@ -215,7 +215,7 @@ async def test_replaced_job_that_is_due_later_gives_its_permit_to_the_next(desk:
     (behind,) = await add(desk, 1, ONE)
     await desk.add(limit=ONE, options=LIMITED, key="\x01k", hold=hold, delay=SECOND)
     assert ids(await claimed(desk)) == [behind]
-    assert (await desk.get(replaced.id)).state == "blocked"
+    assert (await desk.get(replaced.id)).state == "queued"
     assert await desk.store.check() == []
 
 

@@ -125,6 +125,37 @@ async def test_file_of_the_first_version_is_opened_with_its_jobs(tmp_path: Path)
     await store.close()
 
 
+async def test_limited_jobs_that_were_blocked_until_they_are_due_are_queued(tmp_path: Path) -> None:
+    connection = sqlite3.connect(tmp_path / "jobs.db", isolation_level=None)
+    migrate(connection, 0, migrations()[:11])
+    connection.executescript("""
+        INSERT INTO asyncjobs_jobs
+          (seq, id, run_at, attempt, claim, task, queue, state, reason, priority, created_at,
+           trigger)
+        VALUES (1, 'new', 9, 0, 0, 'add', 'default', 'blocked', 'limit', 0, 5, 'api'),
+               (2, 'again', 9, 1, 1, 'add', 'default', 'blocked', 'limit', 0, 5, 'api'),
+               (3, 'behind', 5, 0, 0, 'add', 'default', 'blocked', 'limit', 0, 5, 'api');
+        INSERT INTO asyncjobs_attempts VALUES
+          (2, 1, 1, 'retrying', 'timeout', 'one', 6, 7, 'Timeout', '', '', '');
+        INSERT INTO asyncjobs_limits (id, name, key, running) VALUES (1, 'add', 'k', 0);
+        INSERT INTO asyncjobs_limited VALUES
+          (1, 1, 'later', 0, 9), (2, 1, 'later', 0, 9), (3, 1, 'ready', 0, 5);
+        INSERT INTO asyncjobs_counts VALUES ('default', 'add', 'blocked', 3);
+        UPDATE asyncjobs_counts SET jobs = 3 WHERE state = 'accepted';
+        INSERT INTO asyncjobs_journal (at, kind, jobs) VALUES
+          (5, 'enqueued', '[1,0,2,0,3,0]'), (6, 'claimed', '[2,1]'), (7, 'retrying', '[2,1]'),
+          (7, 'held', '[1,0,2,1,3,0]');
+    """)
+    connection.close()
+    store = await opened(tmp_path / "jobs.db")
+    jobs = [await store.get(name) for name in ("new", "again", "behind")]
+    assert [(job.state, job.reason) for job in jobs if job is not None] == [
+        ("queued", None), ("queued", "timeout"), ("blocked", "limit"),
+    ]  # fmt: skip
+    assert await store.check() == []
+    await store.close()
+
+
 @pytest.mark.parametrize("place", [0, 1, 2])
 async def test_migration_that_fails_midway_changes_nothing(tmp_path: Path, place: int) -> None:
     await with_one_job(tmp_path / "jobs.db")

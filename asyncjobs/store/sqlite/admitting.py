@@ -1,9 +1,10 @@
 """Limits by key: which jobs hold a permit, and who gets one that is given back.
 
-A job with a limit takes a permit of its key before it is queued; without one it is blocked. So the
-claim never meets a job that may not run, and a full key stands in nobody's way. Permits are the
-rows of the line that say "in", counted whenever it matters: no number is kept that could drift. All
-of it happens in the transaction that makes or takes the room.
+A job with a limit takes a permit of its key when it is due; without one it is blocked. So the claim
+never meets a job that may not run, and a full key stands in nobody's way. One that is due later is
+queued like any other, and asks for its permit then: the claim sees to that before it looks for
+jobs. Permits are the rows of the line that say "in", counted whenever it matters: no number is kept
+that could drift. All of it happens in the transaction that makes or takes the room.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from .transaction import Transaction, to_json
 
 ADMITTED_MAX = 1_000
 """Jobs of a key that are admitted in one transaction; the next claim goes on."""
+LATEST = 2**63 - 1
 LOOK_MICROSECONDS = MICROSECONDS
 """How rarely at last one looks whether what was admitted has started, as in a paused queue."""
 
@@ -34,7 +36,7 @@ class Arrival(NamedTuple):
 
 
 def line_up(tx: Transaction, arrivals: Sequence[Arrival], *, permit: int | None = None) -> None:
-    """Give new jobs, which are queued, their places; those without a permit are held.
+    """Give new jobs, which are queued, their places; due ones without a permit are held.
 
     ``permit`` is the key of which they have one already: one that was changed keeps it.
     """
@@ -49,7 +51,7 @@ def line_up(tx: Transaction, arrivals: Sequence[Arrival], *, permit: int | None 
         place = "ready" if job.limit.ordered or run_at <= tx.now else "later"
         if place == "ready" and limit_id == permit and limit_id not in keys.changed:
             place = "in"
-        else:
+        elif place == "ready":
             waiting.append(seq)
         # Ordered ones by seq alone, delayed or not.
         rows += (seq, limit_id, place, *((0, 0) if job.limit.ordered else (job.priority, run_at)))
@@ -64,7 +66,7 @@ class _Keys(NamedTuple):
     changed: set[int]
     """Those of which something else was said before."""
     recalled: list[int]
-    """Jobs that have lost their permits by that, for now: they are not held yet."""
+    """Jobs without a permit by that, for now: they are not held yet."""
 
 
 class _Said(NamedTuple):
@@ -114,17 +116,17 @@ def _set_limits(tx: Transaction, limits: Iterable[JobLimit]) -> _Keys:
 
 
 def _adapt(tx: Transaction, limit_id: int, before: _Said, now: _Said) -> list[int]:
-    """Have the jobs of a key stand as its new limit has it; those whose permits were recalled.
+    """Have the jobs of a key stand as its new limit has it; those that need a permit by that.
 
     What runs goes on, and gives its permit back when it ends or comes back.
     """
     if before.stops and not now.stops:
         tx.fetch("go_on_after_failures", limit_id)
-    recalled = []
-    if now.recalls(before):
-        recalled = _recall(tx, limit_id)
+    recalled = _recall(tx, limit_id) if now.recalls(before) else []
     if now.ordered != before.ordered:
-        tx.fetch("realign", limit_id, now.ordered, tx.now)
+        places = tx.fetch("realign", limit_id, now.ordered, tx.now)
+        _free(tx, [seq for seq, place in places if place == "later"])
+        return [seq for seq, place in places if place == "ready"]
     return recalled
 
 
@@ -133,46 +135,49 @@ def leave_line(tx: Transaction, transitions: Sequence[Transition]) -> None:
     finished = [t.seq for t in transitions if t.state in FINISHED]
     failed = [t.seq for t in transitions if t.state is State.FAILED]
     again = [(t.seq, t.run_at) for t in transitions if t.run_at is not None]
-    limits: set[int] = set()
-    if finished:
-        limits |= _leave(tx, finished, failed)
-    if again:
-        limits |= _step_back(tx, again, started=True)
+    left = _leave(tx, finished, failed) if finished else set()
+    limits, recalled = _step_back(tx, again, started=True) if again else (set(), [])
     for t in transitions:
         if t.key_opens_at is not None:
-            _close_key(tx, t.seq, t.key_opens_at)
-    _admit(tx, limits)
+            recalled += _close_key(tx, t.seq, t.key_opens_at)
+    _admit(tx, left | limits, recalled=recalled)
 
 
-def _step_back(tx: Transaction, again: Sequence[tuple[int, int]], *, started: bool) -> set[int]:
+def _step_back(
+    tx: Transaction, again: Sequence[tuple[int, int]], *, started: bool
+) -> tuple[set[int], list[int]]:
     """Jobs that are due later: meanwhile others of their keys may run, unless they are ordered.
 
-    Where there is a rate, one that has ``started`` needs another permit in any case.
+    Where there is a rate, one that has ``started`` needs another permit in any case. Answers with
+    the keys that have got room, and the jobs that are in line for it again, which are not held yet.
     """
     rows = tx.fetch("step_back", to_json(again).decode(), tx.now, started)
-    _take_back(tx, [seq for _, seq in rows])
     if not started:
-        _refund(tx, [limit_id for limit_id, _ in rows])
-    return {limit_id for limit_id, _ in rows}
+        _refund(tx, [limit_id for limit_id, _, _ in rows])
+    ready = [seq for _, seq, place in rows if place == "ready"]
+    return {limit_id for limit_id, _, _ in rows}, ready
 
 
 def step_back(tx: Transaction, later: Sequence[tuple[int, int]]) -> bool:
     """Jobs that a claim has put off; whether others may have got their permits."""
-    limits = _step_back(tx, later, started=False)
-    _admit(tx, limits)
+    limits, recalled = _step_back(tx, later, started=False)
+    _admit(tx, limits, recalled=recalled)
     return bool(limits)
 
 
-def _close_key(tx: Transaction, seq: int, opens_at: int) -> None:
-    """Let no job of the key start before then, not even those that hold a permit already."""
+def _close_key(tx: Transaction, seq: int, opens_at: int) -> list[int]:
+    """Let no job of the key start before then; those that held a permit for that already."""
+    recalled: list[int] = []
     for (limit_id,) in tx.fetch("key_of_job", seq):
-        _take_back(tx, _recall(tx, limit_id))
+        # The head of an ordered key, which is due then itself, keeps it.
+        recalled += _recall(tx, limit_id, due_before=opens_at)
         tx.fetch("close_limit", opens_at, limit_id)
+    return recalled
 
 
-def _recall(tx: Transaction, limit_id: int) -> list[int]:
+def _recall(tx: Transaction, limit_id: int, *, due_before: int = LATEST) -> list[int]:
     """Take the permits of a key back from jobs that have not started; these are not held yet."""
-    recalled = [seq for (seq,) in tx.fetch("recall_permits", limit_id)]
+    recalled = [seq for (seq,) in tx.fetch("recall_permits", limit_id, due_before)]
     _refund(tx, [limit_id] * len(recalled))
     return recalled
 
@@ -216,8 +221,8 @@ def change_key(tx: Transaction, seq: int, limit: JobLimit | None) -> list[int]:
 def rejoin_line(tx: Transaction, seqs: str, recalled: Sequence[int]) -> None:
     """Finished jobs that were queued once more, as JSON."""
     rows = tx.fetch("rejoin_line", tx.now, seqs)
-    queued = [seq for _, seq in rows]
-    _admit(tx, {limit_id for limit_id, _ in rows}, queued=queued, recalled=recalled)
+    queued = [seq for _, seq, place in rows if place == "ready"]
+    _admit(tx, {limit_id for limit_id, _, _ in rows}, queued=queued, recalled=recalled)
 
 
 def forget_places(tx: Transaction, seqs: str) -> None:
@@ -250,20 +255,34 @@ def step_in(tx: Transaction, arrival: Arrival, left: Sequence[tuple[int, str]]) 
         tx.fetch("delete_limits", to_json(limits).decode(), tx.now)
 
 
-def look_at_lines(tx: Transaction) -> int | None:
-    """Admit what has become due, or whose key has opened; when to look again, if ever."""
-    look_at = _next_look(tx)
-    if look_at is None or look_at > tx.now:
-        return look_at
+class Look(NamedTuple):
+    """What is to be looked at next, after a look at the lines."""
+
+    due_at: int | None
+    """When the first job is due that has yet to ask for its permit."""
+    opens_at: int | None
+    """When the first key opens."""
+
+    @property
+    def at(self) -> int | None:
+        """When to look, if ever."""
+        return min((at for at in self if at is not None), default=None)
+
+
+def look_at_lines(tx: Transaction) -> Look:
+    """Admit what has become due, or whose key has opened, up to a number of them."""
+    look = _next_look(tx)
+    if look.at is None or look.at > tx.now:
+        return look
     due = tx.fetch("line_due", tx.now, ADMITTED_MAX)
     opening = tx.fetch("limits_opening", tx.now, ADMITTED_MAX)
-    _admit(tx, {limit_id for (limit_id,) in [*due, *opening]})
+    limits = {limit_id for limit_id, _ in due}.union(limit_id for (limit_id,) in opening)
+    _admit(tx, limits, recalled=[seq for _, seq in due])
     return _next_look(tx)
 
 
-def _next_look(tx: Transaction) -> int | None:
-    look_at: int | None = tx.value("next_look")
-    return look_at
+def _next_look(tx: Transaction) -> Look:
+    return Look._make(tx.fetch("next_look")[0])
 
 
 class _Room(NamedTuple):
@@ -309,11 +328,10 @@ def _admit(
 ) -> None:
     """Give free permits to the next in line; hold those of ``queued`` that get none.
 
-    So those that were ``recalled``, which may be parked: these come through as they stand.
+    So those that were ``recalled``, which may be parked or blocked already.
     """
     chosen = _choose(tx, limits)
-    fresh = {*queued, *recalled}
-    _free(tx, [seq for seq in chosen if seq not in fresh])
+    _free(tx, list(set(chosen).difference(queued)))
     _hold(tx, list(set(queued).difference(chosen)))
     _take_back(tx, list(set(recalled).difference(chosen)))
 
@@ -367,7 +385,7 @@ def _look_again(pace: Pace, opened_at: int, now: int) -> int:
 
 
 def _free(tx: Transaction, seqs: Sequence[int]) -> None:
-    """Queue blocked jobs. They count as due from now on, so that keys take their turns."""
+    """Queue those that are blocked. They count as due from now on, so that keys take turns."""
     if seqs:
         rows = tx.fetch("admit", tx.now, to_json(seqs).decode())
         _note(tx, rows, Event.ADMITTED, State.BLOCKED, State.QUEUED)
@@ -381,7 +399,7 @@ def _hold(tx: Transaction, seqs: Sequence[int]) -> None:
 
 
 def _take_back(tx: Transaction, seqs: Sequence[int]) -> None:
-    """Block jobs that held a permit, and that are queued or parked."""
+    """Block jobs that have no permit any more, and that are queued or parked."""
     if seqs:
         tx.fetch("unpark", to_json(seqs).decode())
         _hold(tx, seqs)

@@ -48,19 +48,21 @@ SELECT fingerprint FROM (
 SELECT j.id FROM asyncjobs_attempts AS a JOIN asyncjobs_jobs AS j ON j.seq = a.seq
 WHERE a.claim > j.claim LIMIT 5;
 
--- limit_places: a job with a limit holds a permit, waits for one, or has ended
+-- limit_places: a job with a limit holds a permit, waits for one, is due later, or has ended
 SELECT j.id FROM asyncjobs_limited AS l JOIN asyncjobs_jobs AS j ON j.seq = l.seq
 JOIN asyncjobs_limits AS k ON k.id = l.limit_id
 WHERE CASE ifnull(l.place, 'out')
   WHEN 'in' THEN NOT (
     j.state IN ('queued', 'running') OR (j.state = 'blocked' AND j.reason = 'unknown_task')
     OR (j.state = 'failed' AND k.stops))
+  WHEN 'later' THEN NOT (
+    j.state = 'queued' OR (j.state = 'blocked' AND j.reason = 'unknown_task'))
   WHEN 'out' THEN j.finished_at IS NULL
   ELSE NOT (j.state = 'blocked' AND j.reason = 'limit') END LIMIT 5;
 
 -- limit_rows: who waits for a permit has a place, and no line waits while it could go on
 SELECT id FROM asyncjobs_jobs AS j WHERE state = 'blocked' AND reason = 'limit' AND NOT EXISTS (
-  SELECT 1 FROM asyncjobs_limited AS l WHERE l.seq = j.seq AND l.place IN ('ready', 'later'))
+  SELECT 1 FROM asyncjobs_limited AS l WHERE l.seq = j.seq AND l.place = 'ready')
 UNION ALL
 SELECT 'a job of ' || k.name FROM asyncjobs_limits AS k
 WHERE k.opens_at IS NULL

@@ -20,7 +20,7 @@ from ...rules.limits import FLUSH_ROWS_MAX
 from ...rules.window import closed_until
 from ...states import Event, State
 from ..base import Claim, ClaimResult
-from .admitting import look_at_lines, step_back
+from .admitting import Look, look_at_lines, step_back
 from .expiring import expire_those
 from .gates import Gates
 from .transaction import Transaction, to_json
@@ -31,6 +31,7 @@ VISITS_MAX = 10_000
 goes on from there, so that what stands behind them is found."""
 SMALLEST_WINDOW = 16
 NO_TASKS = "[]"
+NO_LOOK = Look(None, None)
 EARLIEST = -(2**63)
 """Before every instant that a job can be due at; those before 1970 are negative."""
 
@@ -50,8 +51,11 @@ class _Selection:
         unstarted: dict[tuple[str, str], int],
         gates: Gates,
         now: int,
+        until: int,
     ) -> None:
         self._now = now
+        self.until = until
+        """Jobs that are due later than that are not for this claim."""
         self._tasks = operation.tasks
         self.gates = gates
         wanted = {task for (task, _), jobs in unstarted.items() if jobs > 0}
@@ -134,9 +138,11 @@ def claim(tx: Transaction, operation: Claim) -> ClaimResult:
     """Take due jobs for the free slots."""
     unstarted = tx.unstarted()
     held = any(state == State.BLOCKED and jobs > 0 for (_, state), jobs in unstarted.items())
-    look_at = look_at_lines(tx) if held else None
+    look = look_at_lines(tx) if held or tx.has_later_permits else NO_LOOK
     gates = Gates(tx)
-    selection = _Selection(operation, unstarted, gates, tx.now)
+    # Very many that fall due at once have not all asked for their permits: the next claim goes on.
+    until = tx.now if look.due_at is None else min(tx.now, look.due_at - 1)
+    selection = _Selection(operation, unstarted, gates, tx.now, until)
     levels = _levels(tx, operation.queues)
     saw_all = True
     if selection.worthwhile:
@@ -153,7 +159,7 @@ def claim(tx: Transaction, operation: Claim) -> ClaimResult:
     if selection.has_parked and saw_all:
         due += [tx.value("next_parked", task, tx.now) for task in operation.tasks]
     # Jobs that have expired may have held permits: who got them has not been seen yet.
-    due.append(tx.now if expired and held else look_at)
+    due.append(tx.now if expired and held else look.at)
     gates.settle(tx)
     return ClaimResult(
         _claim(tx, operation.instance, selection),
@@ -206,9 +212,8 @@ def _take_parked(tx: Transaction, operation: Claim, selection: _Selection) -> bo
         if task not in operation.tasks:
             continue
         queues = None if operation.queues is None else to_json(operation.queues).decode()
-        rows = tx.fetch(
-            "parked_candidates", task, tx.now, queues, FLUSH_ROWS_MAX, selection.gates.closed()
-        )
+        closed = selection.gates.closed()
+        rows = tx.fetch("parked_candidates", task, selection.until, queues, FLUSH_ROWS_MAX, closed)
         if not selection.take_from(iter(rows), selection.parked):
             return False
     return True
@@ -270,13 +275,15 @@ def _walk(
         full, probation = selection.full_tasks(), selection.probation
         rows = tx.fetch(
             "claim_candidates",
-            queue, priority, tx.now, run_at, seq, VISITS_MAX, full, probation, window,
+            queue, priority, selection.until, run_at, seq, VISITS_MAX, full, probation, window,
         )  # fmt: skip
         yield from rows
         if len(rows) < window:
             if full == NO_TASKS and probation:  # nothing was passed over
                 return None
-            edges = tx.fetch("claim_edge", queue, priority, run_at, seq, tx.now, VISITS_MAX - 1)
+            edges = tx.fetch(
+                "claim_edge", queue, priority, run_at, seq, selection.until, VISITS_MAX - 1
+            )
             return edges[0] if edges else None
         run_at, seq = rows[-1][RUN_AT], rows[-1][SEQ]
     return None

@@ -133,11 +133,14 @@ SELECT run_at, seq FROM asyncjobs_jobs INDEXED BY asyncjobs_claimable
 WHERE state = 'queued' AND queue = ? AND priority = ? AND (run_at, seq) > (?, ?) AND run_at <= ?
 ORDER BY run_at, seq LIMIT 1 OFFSET ?;
 
--- unstarted: how many jobs of each task wait, delayed ones included; and a row of no task when
--- something is set for some queue.
+-- unstarted: how many jobs of each task wait, delayed ones included; and rows of no task when
+-- something is set for some queue, and when queued jobs are to ask for a permit when they are due.
 SELECT task, state, sum(jobs) FROM asyncjobs_counts
 WHERE state IN ('queued', 'blocked') AND jobs > 0 GROUP BY task, state
-UNION ALL SELECT '', '', 1 WHERE EXISTS (SELECT 1 FROM asyncjobs_queue_settings);
+UNION ALL SELECT '', '', 1 WHERE EXISTS (SELECT 1 FROM asyncjobs_queue_settings)
+UNION ALL SELECT '', 'later', 1 WHERE (
+  SELECT min(run_at) FROM asyncjobs_limited INDEXED BY asyncjobs_limited_later
+  WHERE place = 'later') IS NOT NULL;
 
 -- queue_settings: what is set for queues, and how many jobs of each run.
 SELECT s.queue, s.paused, s.running, s.weight, s.ageing, s.rate_jobs, s.rate_per, s.rate_burst, s.spent, (
@@ -917,7 +920,8 @@ UPDATE asyncjobs_limits SET spent = ?, opens_at = ? WHERE id = ?;
 
 -- admit: queues jobs that were held. Due from now on, unless they are due later.
 UPDATE asyncjobs_jobs SET state = 'queued', reason = NULL, run_at = max(run_at, ?)
-WHERE seq IN (SELECT value FROM json_each(?)) RETURNING seq, claim, queue, task;
+WHERE seq IN (SELECT value FROM json_each(?)) AND +state = 'blocked' AND +reason = 'limit'
+RETURNING seq, claim, queue, task;
 
 -- step_out: queues a job that its limit blocks, or that whatever blocks, and that is to be changed.
 UPDATE asyncjobs_jobs SET state = 'queued', reason = NULL
@@ -928,7 +932,7 @@ UPDATE asyncjobs_jobs SET state = 'blocked', reason = 'limit'
 WHERE seq IN (SELECT value FROM json_each(?)) AND +state = 'queued'
 RETURNING seq, claim, queue, task;
 
--- unpark: parked jobs that have no permit any more; that is what blocks them now.
+-- unpark: parked jobs that have no permit; that is what blocks them now.
 UPDATE asyncjobs_jobs SET reason = 'limit'
 WHERE seq IN (SELECT value FROM json_each(?)) AND +state = 'blocked';
 
@@ -956,7 +960,7 @@ WHERE asyncjobs_limited.seq = json_extract(w.value, '$[0]') AND k.id = asyncjobs
       SELECT 1 FROM asyncjobs_limited AS l
       WHERE l.limit_id = k.id AND l.place = 'ready' AND l.priority = 0 AND l.run_at = 0
         AND l.seq < asyncjobs_limited.seq))
-RETURNING limit_id, seq;
+RETURNING limit_id, seq, place;
 
 -- go_on_after_failures: jobs that have failed stop their key no more.
 UPDATE asyncjobs_limited SET place = NULL
@@ -971,7 +975,8 @@ SET priority = iif(?2, 0, j.priority), run_at = iif(?2, 0, j.run_at),
     place = iif(place = 'in', place, iif(?2 OR j.run_at <= ?3, 'ready', 'later'))
 FROM asyncjobs_jobs AS j
 WHERE asyncjobs_limited.limit_id = ?1 AND asyncjobs_limited.place IN ('in', 'ready', 'later')
-  AND j.seq = asyncjobs_limited.seq;
+  AND j.seq = asyncjobs_limited.seq
+RETURNING seq, place;
 
 -- close_limit: a key admits none before an instant.
 UPDATE asyncjobs_limits SET opens_at = max(ifnull(opens_at, 0), ?) WHERE id = ?;
@@ -981,11 +986,12 @@ UPDATE asyncjobs_limits SET opens_at = max(ifnull(opens_at, 0), ?) WHERE id = ?;
 UPDATE asyncjobs_limits SET spent = spent - ?1 * 1.0 * rate_per / rate_jobs, opens_at = NULL
 WHERE id = ?2 AND rate_jobs IS NOT NULL;
 
--- recall_permits: those of a key whose jobs have not started, parked ones included.
+-- recall_permits: those of a key whose jobs have not started, parked ones included, and are due
+-- before an instant.
 UPDATE asyncjobs_limited SET place = 'ready'
 WHERE limit_id = ? AND place = 'in'
   AND EXISTS (SELECT 1 FROM asyncjobs_jobs AS j WHERE j.seq = asyncjobs_limited.seq
-              AND +j.state IN ('queued', 'blocked'))
+              AND +j.state IN ('queued', 'blocked') AND +j.run_at < ?)
 RETURNING seq;
 
 -- rejoin_line: jobs that start anew, now or later, line up again, also one that has stopped its key.
@@ -994,7 +1000,7 @@ SET place = iif(k.ordered OR j.run_at <= ?1, 'ready', 'later'),
     priority = iif(k.ordered, 0, j.priority), run_at = iif(k.ordered, 0, j.run_at)
 FROM json_each(?2) AS w CROSS JOIN asyncjobs_jobs AS j CROSS JOIN asyncjobs_limits AS k
 WHERE asyncjobs_limited.seq = w.value AND j.seq = w.value AND k.id = asyncjobs_limited.limit_id
-RETURNING limit_id, seq;
+RETURNING limit_id, seq, place;
 
 -- key_of_job: whose line a job stands in.
 SELECT limit_id FROM asyncjobs_limited WHERE seq = ?;
@@ -1023,19 +1029,17 @@ DELETE FROM asyncjobs_limits WHERE id IN (
   WHERE k.spent <= ?1 AND ifnull(k.opens_at, 0) <= ?1
     AND NOT EXISTS (SELECT 1 FROM asyncjobs_limited AS l WHERE l.limit_id = k.id));
 
--- next_look: when a held job falls due, or a key opens.
-SELECT min(at) FROM (
-  SELECT (SELECT min(run_at) FROM asyncjobs_limited INDEXED BY asyncjobs_limited_later
-          WHERE place = 'later') AS at
-  UNION ALL
-  SELECT (SELECT min(opens_at) FROM asyncjobs_limits INDEXED BY asyncjobs_limits_opening
-          WHERE opens_at IS NOT NULL));
+-- next_look: when a job that needs a permit then falls due, and when a key opens.
+SELECT (SELECT min(run_at) FROM asyncjobs_limited INDEXED BY asyncjobs_limited_later
+        WHERE place = 'later'),
+       (SELECT min(opens_at) FROM asyncjobs_limits INDEXED BY asyncjobs_limits_opening
+        WHERE opens_at IS NOT NULL);
 
--- line_due: held jobs that have fallen due are ready.
+-- line_due: jobs that have fallen due are ready.
 UPDATE asyncjobs_limited SET place = 'ready' WHERE seq IN (
   SELECT seq FROM asyncjobs_limited INDEXED BY asyncjobs_limited_later
   WHERE place = 'later' AND run_at <= ? ORDER BY run_at LIMIT ?)
-RETURNING limit_id;
+RETURNING limit_id, seq;
 
 -- limits_opening: keys that were closed until now.
 UPDATE asyncjobs_limits SET opens_at = NULL WHERE id IN (

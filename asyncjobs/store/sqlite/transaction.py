@@ -34,6 +34,8 @@ class Transaction:
         """Whether a job was enqueued that expires."""
         self.has_queue_settings = False
         """Whether something is set for some queue, as the last look at :meth:`unstarted` told."""
+        self.has_later_permits = False
+        """Whether queued jobs are to ask for a permit when they are due, as it told."""
         self._connection = connection
         self._counts: defaultdict[tuple[str, str, str], int] = defaultdict(int)
         self._journal: list[tuple[Event, list[int], list[Any]]] = []
@@ -100,6 +102,7 @@ class Transaction:
         for task, state, written in self.fetch("unstarted"):
             jobs[task, state] = written
         self.has_queue_settings = jobs.pop(("", ""), 0) > 0
+        self.has_later_permits = jobs.pop(("", "later"), 0) > 0
         for (_, task, state), change in self._counts.items():
             if state in ("queued", "blocked"):
                 jobs[task, state] += change
