@@ -96,7 +96,7 @@ class Task(Generic[P, R]):
         self.retry_timeouts = check_retry_timeouts(retry_timeouts, self.executor)
         self.log_level = check_log_level(log_level)
         self.keep: Mapping[str, Keep] = check_keeps(
-            completed=keep_completed, failed=keep_failed, cancelled=keep_cancelled
+            limit, completed=keep_completed, failed=keep_failed, cancelled=keep_cancelled
         )
         self._options = first_options(
             queue=queue, priority=priority, on_crash=on_crash, max_crashes=max_crashes,

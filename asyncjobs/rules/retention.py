@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from ..clock import to_microseconds, to_seconds
 from ..errors import InvalidOption, shown
+from .limiting import Limit
 from .limits import check_integer
 
 NEWEST_MAX = 1_000_000
@@ -20,17 +21,25 @@ class Keep(NamedTuple):
     """Microseconds."""
 
 
-def check_keeps(**given: object) -> dict[str, Keep]:
+def check_keeps(limit: Limit | None, **given: object) -> dict[str, Keep]:
     """What a task says, by state, without the states of which it says nothing.
 
     Raises:
-        InvalidOption: naming the option; also for a float, which could mean either.
+        InvalidOption: naming the option; also for a float, which could mean either, and where no
+            failed job is to be kept, although each of them stops its key.
     """
-    return {
+    keeps = {
         state: _check_keep(value, f"keep_{state}")
         for state, value in given.items()
         if value is not None
     }
+    stops = isinstance(limit, Limit) and limit.after_failure == "stop"
+    if stops and keeps.get("failed") == Keep(0, None):
+        raise InvalidOption(
+            "keep_failed=0 contradicts Limit(after_failure='stop'): a failed job stops its key "
+            "until it is retried or deleted; keep at least one"
+        )
+    return keeps
 
 
 def _check_keep(value: object, option: str) -> Keep:

@@ -73,7 +73,8 @@ class Pruner:
         """Tasks whose rules are in the database."""
         self._rules: list[Rule] = []
         self._since = dict.fromkeys(self._keep, EARLIEST)
-        """What ended earlier, and is still there, has rules of its own, or a window."""
+        """What ended earlier, and is still there, has rules of its own, a window, or stops its
+        key."""
         self._look_again_at = 0
         self._most_used_pages = 0
         """In the rounds since the file was last shortened."""

@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
-from asyncjobs import InvalidOption, Tasks
+from asyncjobs import InvalidOption, Limit, Tasks
+from asyncjobs.records import JobLimit
 from asyncjobs.services.pruner import Pruner
 from asyncjobs.states import Event
+from asyncjobs.store.base import Delete
 from asyncjobs.store.group_commit import GroupCommit
 from asyncjobs.store.retention import PruneRetained, Retain, Rule
 from asyncjobs.store.sqlite.store import SQLiteStore
@@ -74,6 +76,41 @@ async def test_none_can_be_kept(file_store: SQLiteStore, clock: ManualClock) -> 
         await pruner.prune()
     assert await desk.count() == 0
     assert await file_store.check() == []
+
+
+async def test_failed_job_that_stops_its_key_stays_until_it_is_retried(
+    file_store: SQLiteStore, clock: ManualClock
+) -> None:
+    desk = Desk(file_store, clock)
+    keys = [JobLimit("add", key, 1, ordered=True, stops=True) for key in ("runner's", "own")]
+    stopping = []
+    for key in keys:
+        run = await desk.start(limit=key, own_retention=key is keys[1])
+        await desk.end(run, Event.FAILED, limited=True)
+        stopping.append(run.id)
+    behind = await desk.add(limit=keys[1])
+    for own in (False, True):
+        await desk.finished(Event.FAILED, own_retention=own)
+    clock.advance(60)
+    add = Tasks().task(name="add", keep_failed=0)(print)
+    async with pruning(file_store, clock, tasks=[add], keep={"failed": 1}) as pruner:
+        await pruner.prune()
+        assert set(await desk.listed()) == {*stopping, behind}
+        assert (await desk.get(behind)).state == "blocked"
+        await desk.do(Delete(stopping))
+        await pruner.prune()
+    assert await desk.listed() == [behind]
+    assert (await desk.get(behind)).state == "queued"
+    assert await file_store.check() == []
+
+
+def test_task_whose_failed_jobs_stop_their_keys_keeps_one_at_least() -> None:
+    tasks = Tasks()
+    stop = Limit(ordered=True, after_failure="stop")
+    with pytest.raises(InvalidOption, match="keep_failed=0 contradicts"):
+        tasks.task(name="none", limit=stop, keep_failed=0)(print)
+    tasks.task(name="one", limit=stop, keep_failed=1)(print)
+    tasks.task(name="goes on", limit=Limit(ordered=True), keep_failed=0)(print)
 
 
 async def test_jobs_that_ended_at_one_instant_are_told_apart(

@@ -464,7 +464,8 @@ DELETE FROM asyncjobs_keys WHERE key = ? AND task = ? AND seq = ?;
 DELETE FROM asyncjobs_tags WHERE tag = ? AND seq = ?;
 
 -- prunable: finished jobs past their time, oldest end first, but for those that a rule of their task
--- speaks of, and those of an open window; the inner limit bounds how many of those are passed over.
+-- speaks of, those of an open window, and those that stop their key; the inner limit bounds how many
+-- of those are passed over.
 SELECT its_seq FROM (
   SELECT seq AS its_seq, own_retention, task AS its_task, key AS its_key
   FROM asyncjobs_jobs INDEXED BY asyncjobs_finished
@@ -476,6 +477,8 @@ WHERE (own_retention = 0 OR its_task NOT IN (SELECT task FROM asyncjobs_retentio
     SELECT 1 FROM asyncjobs_keys AS k
     WHERE k.key = its_key AND k.task = its_task AND k.seq = its_seq AND k.held = 'window'
       AND k.until > ?6))
+  AND (?1 <> 'failed' OR NOT EXISTS (
+    SELECT 1 FROM asyncjobs_limited AS l WHERE l.seq = its_seq AND l.place = 'in'))
 LIMIT ?5;
 
 -- first_prunable: where the first of these stands.
@@ -485,6 +488,8 @@ WHERE state = ?1 AND finished_at IS NOT NULL AND (finished_at, seq) >= (?2, ?3) 
   AND (key IS NULL OR NOT EXISTS (
     SELECT 1 FROM asyncjobs_keys AS k
     WHERE k.key = j.key AND k.task = j.task AND k.seq = j.seq AND k.held = 'window' AND k.until > ?5))
+  AND (?1 <> 'failed' OR NOT EXISTS (
+    SELECT 1 FROM asyncjobs_limited AS l WHERE l.seq = j.seq AND l.place = 'in'))
 ORDER BY finished_at, seq LIMIT 1;
 
 -- drop_rules: what tasks said of how long their jobs stay.
@@ -501,17 +506,19 @@ SELECT finished_at, seq FROM asyncjobs_jobs INDEXED BY asyncjobs_retained
 WHERE own_retention = 1 AND finished_at IS NOT NULL AND task = ? AND state = ?
 ORDER BY finished_at DESC, seq DESC LIMIT 1 OFFSET ?;
 
--- prunable_retained: the oldest of them up to a place, but for those of an open window; the inner
--- limit bounds how many of those are passed over.
+-- prunable_retained: the oldest of them up to a place, but for those of an open window and those that
+-- stop their key; the inner limit bounds how many of those are passed over.
 SELECT its_seq FROM (
   SELECT seq AS its_seq, task AS its_task, key AS its_key
   FROM asyncjobs_jobs INDEXED BY asyncjobs_retained
   WHERE own_retention = 1 AND finished_at IS NOT NULL AND task = ?1 AND state = ?2
     AND (finished_at, seq) <= (?3, ?4) ORDER BY finished_at, seq LIMIT 10 * ?5
-) WHERE its_key IS NULL OR NOT EXISTS (
+) WHERE (its_key IS NULL OR NOT EXISTS (
   SELECT 1 FROM asyncjobs_keys AS k
   WHERE k.key = its_key AND k.task = its_task AND k.seq = its_seq AND k.held = 'window'
-    AND k.until > ?6)
+    AND k.until > ?6))
+  AND (?2 <> 'failed' OR NOT EXISTS (
+    SELECT 1 FROM asyncjobs_limited AS l WHERE l.seq = its_seq AND l.place = 'in'))
 LIMIT ?5;
 
 -- prune_journal: events past their time, oldest first. The last row stays, or its position would be

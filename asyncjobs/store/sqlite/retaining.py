@@ -58,7 +58,7 @@ def edge_of(connection: sqlite3.Connection, rule: Rule) -> tuple[int, int] | Non
 def first_prunable(
     connection: sqlite3.Connection, state: str, since: tuple[int, int], before: int, now: int
 ) -> tuple[int, int] | None:
-    """Where the first job stands that neither a rule speaks of nor a window keeps."""
+    """Where the first job stands that no rule speaks of, and no window or stopped key keeps."""
     values = (state, *since, before, now)
     place: tuple[int, int] | None = connection.execute(
         STATEMENTS["first_prunable"], values
