@@ -381,10 +381,11 @@ def _seconds(delay: float | timedelta, option: str) -> float:
 class RetryLater(JobSignal):
     """Run this job again after ``delay`` seconds; uses up an attempt.
 
-    When no attempt is left the job fails with reason ``retries_exhausted``.
+    When no attempt is left the job fails with reason ``retries_exhausted``. So after an answer "429
+    Too Many Requests", which is no failure of the job, use :class:`Snooze`.
 
-    With ``whole_key`` no other job of its limit's key starts before that either, as after an
-    answer "429 Too Many Requests"; what runs goes on. Without a limit it means nothing more.
+    With ``whole_key`` no other job of its limit's key starts before that either; what runs goes on.
+    Without a limit it means nothing more, and a warning says so.
     """
 
     def __init__(
@@ -397,12 +398,20 @@ class RetryLater(JobSignal):
 
 
 class Snooze(JobSignal):
-    """Run this job again after ``delay`` seconds; uses up no attempt."""
+    """Run this job again after ``delay`` seconds; uses up no attempt.
 
-    def __init__(self, delay: float | timedelta, reason: str = "") -> None:
+    With ``whole_key`` no other job of its limit's key starts before that either, as after an
+    answer "429 Too Many Requests"; what runs goes on. Without a limit it means nothing more, and a
+    warning says so.
+    """
+
+    def __init__(
+        self, delay: float | timedelta, reason: str = "", *, whole_key: bool = False
+    ) -> None:
         seconds = _seconds(delay, "Snooze(delay)")
         super().__init__(reason or f"snooze for {seconds:g} s")
         self.delay = delay
+        self.whole_key = whole_key
 
 
 class Cancel(JobSignal):

@@ -66,6 +66,8 @@ class Snoozed(NamedTuple):
     """The job asked to be run again later, without using up an attempt."""
 
     seconds: float
+    key_closed_for: float | None = None
+    """Seconds for which no other job of its limit's key is to start."""
 
 
 class Cancelled(NamedTuple):
@@ -110,12 +112,11 @@ def decide(run: Run, happened: Happened, now: int, *, cancel_requested: bool = F
     match happened:
         case Raised(error, retry_in, reason, key_closed_for):
             transition = _after_error(run, error, retry_in, reason, now)
-            if key_closed_for is None:
-                return transition
-            return replace(transition, key_opens_at=now + to_microseconds(key_closed_for))
-        case Snoozed(seconds):
+            return _closing(transition, key_closed_for, now)
+        case Snoozed(seconds, key_closed_for):
             due = now + to_microseconds(seconds)
-            return _back_to_queue(run, Event.SNOOZED, now, run_at=due, reason="snooze")
+            transition = _back_to_queue(run, Event.SNOOZED, now, run_at=due, reason="snooze")
+            return _closing(transition, key_closed_for, now)
         case Cancelled(reason):
             return _transition(run, Event.CANCELLED, now, reason=reason)
         case Released(reason):
@@ -128,6 +129,12 @@ def decide(run: Run, happened: Happened, now: int, *, cancel_requested: bool = F
                 return _transition(run, Event.FAILED, now, reason="crash",
                                   uncharge=True, error=error)  # fmt: skip
             return _back_to_queue(run, Event.RESCUED, now, run_at=now, reason="crash", error=error)
+
+
+def _closing(transition: Transition, seconds: float | None, now: int) -> Transition:
+    if seconds is None:
+        return transition
+    return replace(transition, key_opens_at=now + to_microseconds(seconds))
 
 
 def cancelled_instead(transition: Transition) -> Transition:

@@ -10,6 +10,8 @@ import traceback
 from random import Random
 from types import TracebackType
 
+from msgspec.structs import replace
+
 from ..clock import to_seconds
 from ..errors import Cancel, Fail, InvalidOption, JobSignal, RetryLater, Snooze
 from ..records import ErrorRecord
@@ -109,6 +111,15 @@ def log_late(run: Run) -> None:
     )  # fmt: skip
 
 
+def log_keyless(run: Run) -> None:
+    """A job without a limit that wanted its whole key to wait."""
+    log.warning(
+        "job %s of task %r raised whole_key=True, but has no limit: it alone waits. Give the task "
+        "one, such as Limit(key='tenant_id'). This is said once for the task",
+        run.job.id, run.job.task,
+    )  # fmt: skip
+
+
 def log_unstoppable(run: Run) -> None:
     """Code that was told to stop, again and again."""
     log.error(
@@ -128,7 +139,8 @@ def log_stubborn(run: Run) -> None:
 def _signal_happened(run: Run, signal: JobSignal) -> Happened:
     match signal:
         case Snooze():
-            return Snoozed(to_seconds(signal.delay, f"{type(signal).__name__}(delay)"))
+            seconds = to_seconds(signal.delay, f"{type(signal).__name__}(delay)")
+            return Snoozed(seconds, seconds if signal.whole_key else None)
         case Cancel():
             return Cancelled(storable(_text(signal), MESSAGE_MAX) or "job")
         case RetryLater():
@@ -136,7 +148,10 @@ def _signal_happened(run: Run, signal: JobSignal) -> Happened:
             seconds = to_seconds(signal.delay, f"{type(signal).__name__}(delay)")
             closed_for = seconds if signal.whole_key else None
             if isinstance(run.retry, Retry) and run.job.attempt >= run.retry.attempts:
-                return Raised(error_record(signal), None, "retries_exhausted", closed_for)
+                record = error_record(signal)
+                message = storable(f"no attempt is left: {record.message}", MESSAGE_MAX)
+                last = replace(record, message=message)
+                return Raised(last, None, "retries_exhausted", closed_for)
             return Raised(error_record(signal), seconds, key_closed_for=closed_for)
         case Fail():
             run.cause = signal

@@ -25,6 +25,7 @@ from ..rules.window import closed_until, due_in_window
 from ..running.context import Run, RunnableTask
 from ..running.ending import (
     log_error,
+    log_keyless,
     log_late,
     log_stubborn,
     log_unstoppable,
@@ -109,6 +110,8 @@ class Dispatcher:
         """Runs without an outcome on disk, by the job's seq."""
         self._leftovers: set[Run] = set()
         """Runs that were given up but have not returned. Their jobs may have newer runs."""
+        self._keyless: set[str] = set()
+        """Tasks without a limit whose jobs wanted their whole key to wait."""
         self._due = True
         """Due jobs may be waiting that no claim of ours has seen."""
         self._timer: asyncio.TimerHandle | None = None
@@ -236,6 +239,10 @@ class Dispatcher:
             transition = replace(transition, run_at=due_at)
         if transition.error is not None and not run.completes_in:
             log_error(run, transition.error, transition.event)
+        if transition.key_opens_at is not None and not run.limited:
+            if job.task not in self._keyless:
+                log_keyless(run)
+            self._keyless.add(job.task)
         if run.adds:
             transition = run.complement(transition)
         if run.limited or job.queue in self._capped:

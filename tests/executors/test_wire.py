@@ -41,6 +41,7 @@ EVERYTHING: list[Happened] = [
     Raised(ErrorRecord("ValueError", "no"), None),
     Raised(ErrorRecord("asyncjobs.RetryLater", "no"), 1.5, "error", 1.5),
     Snoozed(60.0),
+    Snoozed(60.0, 60.0),
     Cancelled("user"),
     Released("shutdown"),
 ]

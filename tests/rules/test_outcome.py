@@ -110,6 +110,18 @@ TABLE: list[tuple[Happened, int, Transition, Transition]] = [
         becomes(Event.SNOOZED, run_at=NOW + 2_250_000, reason="snooze", uncharge=True),
         USER,
     ),
+    (
+        Snoozed(1.5, 1.5),
+        1,
+        becomes(
+            Event.SNOOZED,
+            run_at=NOW + 1_500_000,
+            reason="snooze",
+            uncharge=True,
+            key_opens_at=NOW + 1_500_000,
+        ),
+        USER,
+    ),
     (Cancelled("job"), 1, becomes(Event.CANCELLED, reason="job"), USER),
     (Cancelled("user"), 2, USER, USER),
     (

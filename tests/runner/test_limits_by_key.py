@@ -20,6 +20,7 @@ from asyncjobs import (
     Retry,
     RetryLater,
     Runner,
+    Snooze,
     Tasks,
     UnknownJob,
     current_job,
@@ -203,6 +204,26 @@ async def test_rate_of_a_key_follows_the_clock(
         done.append(await runner.registry.count(state="completed"))
         clock.advance(10)
     assert done == list(range(1, 14))
+
+
+async def test_snooze_pushes_the_whole_key_back_and_costs_no_attempt(
+    runner: Runner, clock: ManualClock
+) -> None:
+    @runner.task(name="calls", limit=Limit(key="host", running=1))
+    async def calls(host: str) -> int:
+        if clock.now() < opens_at:
+            raise Snooze(60, whole_key=True)
+        return current_job().attempt
+
+    opens_at = clock.now() + 150_000_000
+    first, second = await calls.enqueue("a"), await calls.enqueue("a")
+    await run_until_idle(runner)
+    for _ in range(3):
+        states = {(await handle.job()).status for handle in (first, second)}
+        assert states == {"scheduled", "blocked"}
+        clock.advance(60)
+        await run_until_idle(runner)
+    assert [await first, await second] == [1, 1]
 
 
 @pytest.mark.parametrize("executor", ["coroutine", "thread"])

@@ -211,6 +211,29 @@ async def test_retry_later_without_an_attempt_left_fails_with_that_reason(runner
         await (await later.enqueue())
 
     assert caught.value.reason == "retries_exhausted"
+    assert "no attempt is left: retry in 30 s" in str(caught.value)
+
+
+@pytest.mark.parametrize("signal", [Snooze, RetryLater])
+async def test_whole_key_without_a_limit_is_warned_of_once_a_task(
+    runner: Runner, clock: ManualClock, caplog: pytest.LogCaptureFixture, signal: Any
+) -> None:
+    seen: set[str] = set()
+
+    @runner.task(name="keyless", retry=Retry(attempts=2))
+    async def keyless() -> int:
+        if current_job().id not in seen:
+            seen.add(current_job().id)
+            raise signal(30, whole_key=True)
+        return 1
+
+    handles = [await keyless.enqueue() for _ in range(2)]
+    await run_until_idle(runner)
+    clock.advance(30)
+    assert [await handle for handle in handles] == [1, 1]
+    said = [record.getMessage() for record in caplog.records if "whole_key" in record.getMessage()]
+    assert len(said) == 1
+    assert "of task 'keyless' raised whole_key=True, but has no limit" in said[0]
 
 
 async def test_snooze_uses_up_no_attempt_and_is_counted(runner: Runner, clock: ManualClock) -> None:

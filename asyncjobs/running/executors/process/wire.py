@@ -276,8 +276,8 @@ def outcome_of(happened: Happened) -> Outcome:
             return Outcome("returned", result=happened.result)
         case Raised(error, retry_in, reason, key_closed_for):
             return Outcome("raised", None, error, retry_in, reason, key_closed_for)
-        case Snoozed(seconds):
-            return Outcome("snoozed", seconds=seconds)
+        case Snoozed(seconds, key_closed_for):
+            return Outcome("snoozed", seconds=seconds, key_closed_for=key_closed_for)
         case Cancelled(reason):
             return Outcome("cancelled", reason=reason)
         case Released(reason):
@@ -297,8 +297,8 @@ def happened_of(outcome: Outcome) -> Happened:
             return Returned(result)
         case Outcome("raised", _, ErrorRecord() as error, seconds, reason, key_closed_for):
             return Raised(error, seconds, reason, key_closed_for)
-        case Outcome("snoozed", _, _, float(seconds)):
-            return Snoozed(seconds)
+        case Outcome("snoozed", _, _, float(seconds), _, key_closed_for):
+            return Snoozed(seconds, key_closed_for)
         case Outcome("cancelled", _, _, _, reason):
             return Cancelled(reason)
         case Outcome("released", _, _, _, reason):
