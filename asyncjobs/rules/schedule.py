@@ -207,7 +207,8 @@ class Step(NamedTuple):
     missed: int = 0
     """Times that passed without a job, since nobody was there."""
     skipped: int = 0
-    """Times that passed without a job, since the one before had not finished."""
+    """Times that passed without a job, since the one before had not finished. Those whose unique
+    job was there already are counted later."""
 
 
 def advance(plan: Plan, standing: Standing, now: int, *, unfinished: bool) -> Step:

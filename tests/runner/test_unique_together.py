@@ -146,6 +146,42 @@ async def test_next_of_a_schedule_starts_though_its_job_was_replaced_by_hand(
     assert await runner.registry.check() == []
 
 
+async def test_times_of_a_schedule_that_make_no_job_are_skipped_and_no_runs(
+    runner: Runner, clock: ManualClock
+) -> None:
+    rule = Unique(while_=90)
+    job = one.options(unique=rule).job(1)
+    await runner.schedules.create("thrice", Every(60), job, max_runs=3)
+    stood = []
+    for _ in range(7):
+        clock.advance(60)
+        await run_until_idle(runner)
+        schedule = await runner.registry.schedule("thrice")
+        stood.append((schedule.runs, schedule.skipped))
+    assert stood == [(1, 0), (1, 1), (2, 1), (2, 2), (3, 2), (3, 2), (3, 2)]
+    assert (await runner.registry.schedule("thrice")).next_run is None
+    assert await runner.registry.count(task="one", state="completed") == 3
+    assert await runner.registry.check() == []
+
+
+async def test_schedule_whose_last_time_made_no_job_goes_on(
+    runner: Runner, clock: ManualClock
+) -> None:
+    await one.options(unique=Unique(while_=90)).enqueue(1)
+    job = one.options(unique=Unique(while_=90)).job(1)
+    await runner.schedules.create("once", Every(60), job, max_runs=1)
+    clock.advance(60)
+    await run_until_idle(runner)
+    schedule = await runner.registry.schedule("once")
+    assert (schedule.runs, schedule.skipped) == (0, 1)
+    assert schedule.next_run == clock.datetime() + timedelta(seconds=60)
+    clock.advance(60)
+    await run_until_idle(runner)
+    schedule = await runner.registry.schedule("once")
+    assert (schedule.runs, schedule.skipped, schedule.next_run) == (1, 1, None)
+    assert await runner.registry.check() == []
+
+
 async def test_dead_letter_that_is_retried_holds_again(runner: Runner) -> None:
     first = await fragile.enqueue()
     with pytest.raises(JobFailed):

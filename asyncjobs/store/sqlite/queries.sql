@@ -824,6 +824,10 @@ UPDATE asyncjobs_schedules
 SET next_at = ?, waiting_at = ?, runs = ?, missed = missed + ?, skipped = skipped + ?, ended_at = ?
 WHERE name = ? AND next_at IS ? AND waiting_at IS ? RETURNING name;
 
+-- skip_merged: times of a schedule that have made no job, since a unique one was there.
+UPDATE asyncjobs_schedules
+SET runs = runs - ?1, skipped = skipped + ?1, next_at = ?2, ended_at = ?3 WHERE name = ?4;
+
 -- set_last_run: the newest job of a schedule.
 UPDATE asyncjobs_schedules SET last_at = ?, last_seq = ?, last_id = ?, last_state = NULL
 WHERE name = ?;

@@ -7,6 +7,7 @@ them, and the others find that the time has moved on.
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -160,7 +161,22 @@ def _fire(tx: Transaction, firing: Sequence[_Fire]) -> int:
     last = {one.name: (one.at, seq, job.id) for seq, (one, job) in zip(seqs, fresh, strict=True)}
     for name, run in last.items():
         tx.fetch("set_last_run", *run, name)
+    if len(fresh) < len(jobs):
+        _count_merged(tx, firing, Counter(one.name for one, _ in fresh))
     return len(fresh)
+
+
+def _count_merged(tx: Transaction, firing: Sequence[_Fire], made: Counter[str]) -> None:
+    """Times whose unique job was there already are skipped: they are no runs, nor the last ones."""
+    for fire in firing:
+        merged = len(fire.times) - made[fire.name]
+        row = _find(tx, fire.name) if merged else None
+        if row is not None:
+            next_at = row.next_at
+            if next_at is None and row.waiting_at is None:  # it had seemed to be finished
+                next_at = fire.plan.first(tx.now, row.runs - merged)
+            ended_at = _ended_at(tx, next_at, row.waiting_at)
+            tx.fetch("skip_merged", merged, next_at, ended_at, row.name)
 
 
 def job_ended(tx: Transaction, name: str, seq: int, state: str) -> None:
