@@ -207,13 +207,12 @@ async def test_purged_jobs_give_their_permits_to_those_of_other_queues(
     assert gate.passed == ["other", "other"]
 
 
-@pytest.mark.parametrize("pruned", [True, False])
-async def test_key_goes_on_at_once_when_the_job_that_stopped_it_is_pruned_or_deleted(
-    tmp_path: Path, gate: Gate, *, pruned: bool
+async def test_key_goes_on_at_once_when_the_job_that_stopped_it_is_deleted(
+    tmp_path: Path, gate: Gate
 ) -> None:
     gate.opened.set()
     # On the machine's clock: one that stands still counts as stepped, which wakes.
-    runner = Runner(tmp_path / "jobs.db", grace=0, state=gate, keep_failed=0.001)
+    runner = Runner(tmp_path / "jobs.db", grace=0, state=gate)
     runner.include(tasks)
     async with runner:
         wrong = await post.enqueue(1, "wrong")
@@ -222,12 +221,7 @@ async def test_key_goes_on_at_once_when_the_job_that_stopped_it_is_pruned_or_del
             await wrong
         await run_until_idle(runner)
         assert (await behind.job()).state == "blocked"
-        ended = runner.clock.now()
-        if pruned:
-            await until(lambda: runner.clock.now() > ended + 1_000)
-            await runner.engine().pruner.prune()
-        else:
-            await runner.registry.delete(wrong.id)
+        await runner.registry.delete(wrong.id)
         await run_until_idle(runner)
         assert (await behind.job()).state == "completed"
 
