@@ -1,23 +1,21 @@
 """For tests of applications: a runner on a temporary file, and a clock that is moved by hand.
 
 Put ``pytest_plugins = ["asyncjobs.testing"]`` into the root ``conftest.py``; the fixtures need
-pytest-asyncio.
+pytest-asyncio. The rest needs neither, and serves any program.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Any
-
-import pytest
-import pytest_asyncio
 
 from .clock import to_datetime, to_instant, to_microseconds, to_seconds
 from .runner import Runner
 
 __all__ = ["ManualClock", "run_until_idle"]
+
+# Loaded by pytest when this module is its plugin: who only imports it needs no pytest.
+pytest_plugins = ["asyncjobs.fixtures"]
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
 
@@ -67,25 +65,3 @@ async def run_until_idle(runner: Runner) -> None:
     Jobs that are due later wait for the clock: advance it and call this again.
     """
     await runner.engine().idle()
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    """The clock of the ``runner`` fixture."""
-    return ManualClock()
-
-
-@pytest_asyncio.fixture
-async def runner(tmp_path: Path, clock: ManualClock, request: Any) -> AsyncIterator[Runner]:
-    """A started runner on a temporary file with the manual ``clock``; ``include`` your tasks.
-
-    ``@pytest.mark.parametrize("runner", [{"concurrency": 1}], indirect=True)`` gives it options;
-    ``{"include": tasks}`` includes tasks before the start, as those with resources must be.
-    """
-    options: dict[str, Any] = {"clock": clock, "grace": 1.0, **getattr(request, "param", {})}
-    tasks = options.pop("include", None)
-    runner = Runner(tmp_path / "jobs.db", **options)
-    if tasks is not None:
-        runner.include(tasks)
-    async with runner:
-        yield runner

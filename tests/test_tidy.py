@@ -51,6 +51,7 @@ FLOORS = {
     "asyncjobs.program": 5,
     "asyncjobs.runner": 5,
     "asyncjobs.testing": 6,
+    "asyncjobs.fixtures": 6,
     "asyncjobs.demo": 6,
     "asyncjobs.cli": 6,
     "asyncjobs.web": 6,

@@ -202,3 +202,44 @@ def test_application_uses_the_plugin_in_its_own_tests(tmp_path: Path, mode: str)
     )
 
     assert "2 passed" in done.stdout, done.stdout + done.stderr
+
+
+def test_program_without_pytest_has_the_clock_and_may_wait_until_idle() -> None:
+    printed = run_without("pytest", """
+        import asyncio
+        from asyncjobs import Runner
+        from asyncjobs.testing import ManualClock, run_until_idle
+
+        async def main():
+            async with Runner(":memory:", clock=ManualClock()) as runner:
+                await run_until_idle(runner)
+
+        asyncio.run(main())
+        print("idle")
+        """)  # fmt: skip
+    assert printed == "idle\n"
+
+
+def test_fixtures_say_which_package_they_need() -> None:
+    printed = run_without("pytest_asyncio", """
+        import asyncjobs
+        try:
+            import asyncjobs.fixtures
+        except asyncjobs.MissingExtra as error:
+            print(error)
+        """)  # fmt: skip
+    assert printed == (
+        "the fixtures of asyncjobs.testing need pytest_asyncio: pip install pytest pytest-asyncio\n"
+    )
+
+
+def run_without(package: str, program: str) -> str:
+    """What a program prints where the package is not installed."""
+    missing = f"import sys; sys.modules[{package!r}] = None\n"
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", missing + textwrap.dedent(program)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    ).stdout
