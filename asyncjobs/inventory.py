@@ -121,7 +121,7 @@ class AuditEntry(Struct, frozen=True, kw_only=True):
     action: str
     """Of jobs ``retry``, ``cancel`` or ``delete``; of queues and schedules ``pause`` and others."""
     what: Mapping[str, Any]
-    """The filter, the job's id or the queue. Of a filter's ``arguments`` only the paths stand."""
+    """The filter, the job's id, the queue or the schedule; of arguments only names or paths."""
     matched: int
     changed: int
 

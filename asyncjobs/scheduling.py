@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Never
 
 import msgspec
 from msgspec import UNSET, UnsetType
+from msgspec.structs import replace
 
 from .clock import new_id
 from .errors import IllegalMove, InvalidOption, ScheduleExists, UnknownSchedule
@@ -127,9 +128,13 @@ class Schedules:
         jitter: float | timedelta = 0.0,
         until: datetime | None = None,
         max_runs: int | None = None,
+        actor: str | None = None,
         **unknown: Never,
     ) -> None:
         """Make a schedule; it is on disk when this returns. The options are ``schedule``'s.
+
+        Args:
+            actor: who asks; then it is noted in the audit.
 
         Raises:
             ScheduleExists: there is one of the name.
@@ -146,7 +151,7 @@ class Schedules:
         }  # fmt: skip
         schedule = _declared(name, options, job)
         check_job(schedule.job, self._runner.tasks, what=f"schedule {name!r}")
-        if await self._write(Create(schedule)) == "exists":
+        if await self._write(Create(schedule, self._note(name, actor))) == "exists":
             found = await self._runner.engine().store.schedule(name)
             raise ScheduleExists(
                 f"there is a schedule {name!r} already, declared in code: change it there, or give "
@@ -166,9 +171,13 @@ class Schedules:
         jitter: float | timedelta | UnsetType = UNSET,
         until: datetime | UnsetType | None = UNSET,
         max_runs: int | UnsetType | None = UNSET,
+        actor: str | None = None,
         **unknown: Never,
     ) -> None:
         """Change what is given, and leave the rest. With another ``when`` it goes on from now.
+
+        Args:
+            actor: who asks; the audit has the names of what was changed.
 
         Raises:
             UnknownSchedule: there is none of the name.
@@ -192,13 +201,16 @@ class Schedules:
         if job is not UNSET:
             check_job(job, self._runner.tasks, what=f"schedule {name!r}")
             template = check_template(name, job)
-        await self._change(Update(_check_name(name), check_plan(options), template))
+        checked = Update(_check_name(name), check_plan(options), template)
+        changed = sorted([*options, *([] if template is None else ["job"])])
+        note = self._note(name, actor, changed=changed)
+        await self._change(replace(checked, note=note))
 
     async def pause(self, name: str, *, actor: str | None = None) -> None:
         """Let it rest: no time brings a job until it is resumed. A job that runs goes on.
 
         Args:
-            actor: who asks; then it is noted in the audit, as by ``resume`` and ``run_now``.
+            actor: who asks; then it is noted in the audit.
 
         Raises:
             UnknownSchedule: there is none of the name.
@@ -229,7 +241,7 @@ class Schedules:
             raise unknown_schedule(name)
         return self._runner.handle(job_id)
 
-    async def delete(self, name: str) -> None:
+    async def delete(self, name: str, *, actor: str | None = None) -> None:
         """Delete it. Its jobs stay, also those that run or wait in a queue.
 
         Raises:
@@ -237,12 +249,12 @@ class Schedules:
             IllegalMove: it is declared in code: take it out there.
             RunnerNotStarted, StoreError: as :meth:`Runner.enqueue`.
         """
-        await self._change(Remove(_check_name(name)))
+        await self._change(Remove(_check_name(name), self._note(name, actor)))
 
-    def _note(self, name: str, actor: str | None) -> AuditNote | None:
+    def _note(self, name: str, actor: str | None, **more: Any) -> AuditNote | None:
         if actor is None:
             return None
-        what = msgspec.json.encode({"schedule": name}).decode()
+        what = msgspec.json.encode({"schedule": name, **more}).decode()
         return AuditNote(new_id(self._runner.clock.now()), check_text(actor, "actor"), what)
 
     async def _change(self, operation: Update | Pause | Resume | Remove) -> None:

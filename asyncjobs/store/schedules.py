@@ -67,6 +67,7 @@ class Create(Struct, frozen=True):
     """Keep a new schedule. Result: ``done``, or ``exists``."""
 
     schedule: Declared
+    note: AuditNote | None = None
 
 
 class Update(Struct, frozen=True):
@@ -79,6 +80,7 @@ class Update(Struct, frozen=True):
     options: Mapping[str, Any]
     """Of its plan, checked."""
     job: NewJob[Any] | None = None
+    note: AuditNote | None = None
 
 
 class Pause(Struct, frozen=True):
@@ -106,6 +108,7 @@ class Remove(Struct, frozen=True):
     """Delete a schedule; its jobs stay. Result: ``done``, ``missing`` or ``code``."""
 
     name: str
+    note: AuditNote | None = None
 
 
 Scheduling = Tick | Declare | Create | Update | Pause | Resume | RunNow | Remove

@@ -122,6 +122,30 @@ async def test_next_job_starts_when_the_one_before_has_ended(
     assert (await runner.registry.schedule("slow")).skipped == 1
 
 
+async def test_who_makes_changes_and_deletes_a_schedule_is_in_the_audit(runner: Runner) -> None:
+    tasks, report, _ = reporting()
+    runner.include(tasks)
+    schedules = runner.schedules
+
+    await schedules.create("s", Every(60), report.job("secret"), actor="ann")
+    await schedules.update("s", jitter=5, job=report.job("secret"), actor="ben")
+    await schedules.update("s", jitter=6)
+    with pytest.raises(ScheduleExists):
+        await schedules.create("s", Every(60), report.job("secret"), actor="ann")
+    await schedules.delete("s", actor="cas")
+    with pytest.raises(UnknownSchedule):
+        await schedules.delete("s", actor="cas")
+    with pytest.raises(InvalidOption, match="actor"):
+        await schedules.create("t", Every(60), report.job("secret"), actor="\n")
+
+    entries = await runner.registry.audit()
+    assert [(entry.actor, entry.action, entry.what) for entry in reversed(entries)] == [
+        ("ann", "create", {"schedule": "s"}),
+        ("ben", "update", {"schedule": "s", "changed": ["jitter", "job"]}),
+        ("cas", "delete", {"schedule": "s"}),
+    ]
+
+
 async def test_schedules_are_made_changed_paused_run_now_and_deleted(
     runner: Runner, clock: ManualClock
 ) -> None:

@@ -237,6 +237,7 @@ def create(tx: Transaction, operation: Create) -> str:
         return "exists"
     check_future(given.plan, tx.now)
     _insert(tx, given, "runtime")
+    _add_note(tx, operation.note, "create")
     return "done"
 
 
@@ -267,6 +268,7 @@ def update(tx: Transaction, operation: Update) -> str:
     if {"when", "until"} & operation.options.keys():
         check_future(plan, tx.now)
     _change(tx, row, plan, operation.job or row.job, row.origin)
+    _add_note(tx, operation.note, "update")
     return "done"
 
 
@@ -313,6 +315,7 @@ def remove(tx: Transaction, operation: Remove) -> str:
     if row is None or row.origin == "code":
         return "missing" if row is None else "code"
     tx.fetch("delete_schedule", operation.name)
+    _add_note(tx, operation.note, "delete")
     return "done"
 
 
