@@ -69,6 +69,11 @@ class Scheduler:
         for what, names in (("added", synced.added), ("changed", synced.changed)):
             for name in names:
                 log.info("schedule %r of the code is %s: %s", name, what, sentences[name])
+        for name in synced.taken:
+            log.warning(
+                "schedule %r was made at run time; the code declares that name, so its times, job "
+                "and options are those of the code now: %s", name, sentences[name],
+            )  # fmt: skip
         for name in synced.removed:
             log.info("schedule %r is no longer in the code: removed", name)
 

@@ -61,6 +61,8 @@ class Synced(NamedTuple):
     added: list[str]
     changed: list[str]
     removed: list[str]
+    taken: list[str]
+    """Made at run time under a name that the code declares now."""
 
 
 class Create(Struct, frozen=True):

@@ -252,6 +252,27 @@ async def test_start_says_what_has_changed_in_the_code(
     ]
 
 
+async def test_name_made_at_run_time_that_the_code_declares_is_taken_with_a_warning(
+    tmp_path: Path, clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    tasks, report, _ = reporting()
+    runner = Runner(tmp_path / "jobs.db", clock=clock)
+    runner.include(tasks)
+    async with runner:
+        await runner.schedules.create("s", Every(60), report.job("secret"), max_runs=3)
+
+    runner.schedule("s", Every(120), report.job("secret"))
+    for _ in range(2):
+        async with runner:
+            assert (await runner.registry.schedule("s")).max_runs is None
+
+    (warning,) = (record for record in caplog.records if record.levelno == logging.WARNING)
+    assert warning.getMessage() == (
+        "schedule 's' was made at run time; the code declares that name, so its times, job and "
+        "options are those of the code now: Every 2 minutes"
+    )
+
+
 async def test_schedule_whose_time_or_end_is_past_is_no_error_in_code(
     tmp_path: Path, clock: ManualClock
 ) -> None:

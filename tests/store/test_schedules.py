@@ -335,10 +335,11 @@ async def test_schedules_are_listed_by_name_a_page_at_a_time(rota: Rota) -> None
 async def test_declared_schedules_are_added_changed_and_removed(rota: Rota) -> None:
     await rota.create("by hand")
     a, b = rota.given("a"), rota.given("b")
-    assert await rota.declare(a, b) == Synced(["a", "b"], [], [])
-    assert await rota.declare(a, b) == Synced([], [], [])
+    assert await rota.declare(a, b) == Synced(["a", "b"], [], [], [])
+    assert await rota.declare(a, b) == Synced([], [], [], [])
     other = rota.given("b", overlap="skip")
-    assert await rota.declare(other) == Synced([], ["b"], ["a"])
+    assert await rota.declare(other) == Synced([], ["b"], ["a"], [])
+    assert await rota.declare(other, rota.given("by hand")) == Synced([], [], [], ["by hand"])
     names = [shown.name for shown in await rota.store.schedules(limit=10, after="")]
     assert names == ["b", "by hand"]
     assert await rota.desk.do(Update("b", {})) == "code"
@@ -349,7 +350,7 @@ async def test_declared_schedules_are_added_changed_and_removed(rota: Rota) -> N
 async def test_next_start_finds_times_that_passed_meanwhile(rota: Rota) -> None:
     await rota.declare(rota.given())
     rota.clock.advance(600)
-    assert await rota.declare(rota.given(), instance="next") == Synced([], [], [])
+    assert await rota.declare(rota.given(), instance="next") == Synced([], [], [], [])
     assert (await rota.tick()).jobs == 1
     assert (await rota.get()).missed == 9
 
@@ -386,7 +387,7 @@ async def test_name_of_one_that_left_the_code_is_free_at_run_time(rota: Rota) ->
 
 async def test_code_takes_over_a_schedule_that_was_made_at_run_time(rota: Rota) -> None:
     await rota.create()
-    assert (await rota.declare(rota.given())).changed == ["s"]
+    assert (await rota.declare(rota.given())).taken == ["s"]
     assert (await rota.get()).origin == "code"
 
 
@@ -397,12 +398,12 @@ async def test_two_versions_of_the_code_remove_nothing_that_the_other_still_has(
     a, b, c = rota.given("a"), rota.given("b"), rota.given("c")
     await rota.declare(a, b, instance="old 1")
     await rota.declare(a, b, instance="old 2", others=["old 1"])
-    assert await rota.declare(a, c, instance="new 1", others=["old 2"]) == Synced(["c"], [], [])
+    assert await rota.declare(a, c, instance="new 1", others=["old 2"]) == Synced(["c"], [], [], [])
     again = await rota.declare(a, b, instance="old 3", others=["old 2", "new 1"])
-    assert again == Synced([], [], [])  # an old one that was restarted meanwhile
+    assert again == Synced([], [], [], [])  # an old one that was restarted meanwhile
     await rota.declare(a, c, instance="new 2", others=["new 1", "old 3"])
     gone = await rota.declare(a, c, instance="new 3", others=["new 1", "new 2"])
-    assert gone == Synced([], [], ["b"])
+    assert gone == Synced([], [], ["b"], [])
 
 
 async def test_change_that_is_undone_by_an_older_process_doubles_no_time(rota: Rota) -> None:

@@ -203,7 +203,7 @@ def declare(tx: Transaction, operation: Declare) -> Synced:
     """Bring what is kept of the code's schedules in line with this process's code."""
     tx.fetch("forget_declarers", to_json(operation.others).decode())
     tx.fetch("prune_schedules", tx.now - KEEP_REMOVED)
-    synced = Synced([], [], [])
+    synced = Synced([], [], [], [])
     for given in operation.schedules:
         row = _find(tx, given.name, removed=True)
         if row is None:
@@ -212,7 +212,10 @@ def declare(tx: Transaction, operation: Declare) -> Synced:
         elif row.removed_at is not None:
             _change(tx, row, given.plan, given.job, "code")
             synced.added.append(given.name)
-        elif row.origin != "code" or _understood(row) != (given.plan, given.job):
+        elif row.origin != "code":
+            _change(tx, row, given.plan, given.job, "code")
+            synced.taken.append(given.name)
+        elif _understood(row) != (given.plan, given.job):
             _change(tx, row, given.plan, given.job, "code")
             synced.changed.append(given.name)
         tx.fetch("insert_declarer", given.name, operation.instance)
