@@ -166,7 +166,9 @@ function move(progress) {
 function show(status) {
   move(status.progress);
   at("state").textContent = status.status;
-  at("error").textContent = status.error === null ? "" : status.error.message;
+  // While it runs, an error is that of a run before: another one has begun.
+  const old = status.error === null || status.state === "running";
+  at("error").textContent = old ? "" : status.error.message;
   at("cancel").hidden = status.finished_at !== null;
   at("download").hidden = status.file === null;
   at("download").textContent = status.file === null ? "" : `Download ${status.file.name}`;

@@ -119,6 +119,7 @@ async def test_page_works_in_a_browser_and_through_the_death_of_its_server(
             reached = await page.evaluate(BAR)
         with server_of(tmp_path, unused_tcp_port) as server:
             await until(page, f"{BAR} > {reached}")
+            said = await page.text_content("#state"), await page.text_content("#error")
             await shows(page, "completed")
             await until(page, f"{BAR} === {upload.stat().st_size}")
             await until(page, f"window.bars.at(-1) === {BAR}")
@@ -130,6 +131,7 @@ async def test_page_works_in_a_browser_and_through_the_death_of_its_server(
 
     size = upload.stat().st_size
     assert BLOCK < reached < size  # it died in the middle
+    assert said == ("running", "")  # nothing of the run that died
     assert bars == sorted(bars)
     assert bars[-1] == size
     assert name == "words of may.txt.xz"
