@@ -37,7 +37,7 @@ from .store.base import (
 )
 from .store.failures import Failure
 from .store.journal import LogPage
-from .store.schedules import Schedule
+from .store.schedules import STATUSES, Schedule
 
 _ORDERS = get_args(Order)
 
@@ -203,17 +203,29 @@ class Registry(QueueControl):
         return runs
 
     async def schedules(
-        self, *, limit: int = 1_000, after: str | None = None
+        self,
+        *,
+        task: str | None = None,
+        status: str | None = None,
+        limit: int = 1_000,
+        after: str | None = None,
     ) -> builtins.list[Schedule]:
         """Schedules by name: last run and its outcome, next run, missed, paused or not.
 
         Args:
+            task: only those of this task.
+            status: only those that are ``active``, ``paused`` or ``finished``.
             limit: 1 to 1,000 schedules.
             after: a name: those behind it, for the next page.
         """
         check_integer(limit, "limit", least=1, most=PAGE_MAX)
         after = "" if after is None else check_text(after, "after")
-        return await self._runner.engine().store.schedules(limit=limit, after=after)
+        if task is not None:
+            check_text(task, "task")
+        if status is not None:
+            check_choice(status, "status", STATUSES)
+        store = self._runner.engine().store
+        return await store.schedules(limit=limit, after=after, task=task, status=status)
 
     async def schedule(self, name: str) -> Schedule:
         """One schedule.

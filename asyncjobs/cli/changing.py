@@ -174,7 +174,7 @@ async def _change_named(
 ) -> Named:
     try:
         return Named(name, await one(runner, name, actor))
-    except UnknownSchedule as error:
+    except (IllegalMove, UnknownSchedule) as error:
         return Named(name, None, str(error))
 
 

@@ -1,20 +1,18 @@
 """List schedules by name: when each fires, its next run, its last one and how that ended.
 
-With pause, resume or run and names: let them rest, go on, or make a job at once.
+With pause, resume, run or delete and names: let them rest, go on, make a job at once, or end.
 """
 
 from __future__ import annotations
 
 import argparse
-import sqlite3
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from functools import partial
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from ..errors import InvalidOption
 from ..rules.limits import PAGE_MAX, check_integer, check_text
-from ..store.schedules import Schedule
+from ..store.schedules import STATUSES, Schedule
 from ..store.sqlite.schedules import schedules
 from .asked import Asked
 from .changing import add_actor, change_named
@@ -25,15 +23,14 @@ if TYPE_CHECKING:
     from ..runner import Runner
 
 NAME = "schedules"
-HELP = "list schedules; pause, resume or run them"
+HELP = "list schedules; pause, resume, run or delete them"
 LIMIT = 50
 TEXT_MAX = 80
-STATUSES = ("active", "paused", "finished")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add what it takes."""
-    parser.add_argument("action", nargs="?", choices=_ACTIONS, metavar="pause|resume|run",
+    parser.add_argument("action", nargs="?", choices=_ACTIONS, metavar="pause|resume|run|delete",
                         help="do this to those that are named")  # fmt: skip
     parser.add_argument("names", nargs="*", metavar="NAME")
     add_actor(parser)
@@ -53,7 +50,7 @@ def run(asked: Asked) -> int:
         return change_named(asked, NAME, _ACTIONS[arguments.action])
     limit = check_integer(arguments.limit, "limit", least=1, most=PAGE_MAX)
     after = "" if arguments.after is None else check_text(arguments.after, "after")
-    look = partial(_first, limit=limit + 1, after=after, task=arguments.task,
+    look = partial(schedules, limit=limit + 1, after=after, task=arguments.task,
                    status=arguments.status)  # fmt: skip
     found = asked.database.look(look)
     shown = found[:limit]
@@ -63,30 +60,23 @@ def run(asked: Asked) -> int:
         return 0
     if shown:
         screen.table(
-            ("NAME", "STATUS", "NEXT", "LAST", "OUTCOME", "JOB", "MISSED", "TASK", "WHEN"),
+            (
+                "NAME",
+                "STATUS",
+                "NEXT",
+                "LAST",
+                "OUTCOME",
+                "JOB",
+                "MISSED",
+                "SKIPPED",
+                "TASK",
+                "WHEN",
+            ),
             map(_row, shown),
         )
     if len(found) > limit:
         screen.note(f"there are more: --after {shown[-1].name}")
     return 0
-
-
-def _first(
-    connection: sqlite3.Connection, limit: int, after: str, task: str | None, status: str | None
-) -> list[Schedule]:
-    """The first that pass."""
-    passing = (
-        schedule
-        for schedule in _behind(connection, after)
-        if task in (None, schedule.task) and status in (None, schedule.status)
-    )
-    return list(islice(passing, limit))
-
-
-def _behind(connection: sqlite3.Connection, after: str) -> Iterator[Schedule]:
-    while page := schedules(connection, PAGE_MAX, after):
-        yield from page
-        after = page[-1].name
 
 
 def _row(schedule: Schedule) -> tuple[str, ...]:
@@ -99,6 +89,7 @@ def _row(schedule: Schedule) -> tuple[str, ...]:
         "" if last is None else last.state.value,
         "" if last is None else last.job_id,
         f"{schedule.missed:,}",
+        f"{schedule.skipped:,}",
         schedule.task,
         cut(schedule.sentence, TEXT_MAX),
     )
@@ -118,8 +109,14 @@ async def _run_now(runner: Runner, name: str, actor: str) -> str:
     return (await runner.schedules.run_now(name, actor=actor)).id
 
 
+async def _delete(runner: Runner, name: str, actor: str) -> str:
+    await runner.schedules.delete(name, actor=actor)
+    return "deleted"
+
+
 _ACTIONS: dict[str, Callable[[Runner, str, str], Awaitable[str]]] = {
     "pause": _pause,
     "resume": _resume,
     "run": _run_now,
+    "delete": _delete,
 }

@@ -126,6 +126,9 @@ class ScheduledRun(Struct, frozen=True, kw_only=True):
     """Where it stands, or how it ended when its row is gone by now."""
 
 
+STATUSES = ("active", "paused", "finished")
+
+
 class Schedule(Struct, frozen=True, kw_only=True):
     """A schedule, as ``registry.schedules`` shows it."""
 
@@ -167,8 +170,10 @@ class Schedule(Struct, frozen=True, kw_only=True):
 class Timed(Protocol):
     """The part of a store that shows schedules."""
 
-    async def schedules(self, *, limit: int, after: str) -> list[Schedule]:
-        """Schedules by name, from those after one on."""
+    async def schedules(
+        self, *, limit: int, after: str, task: str | None = None, status: str | None = None
+    ) -> list[Schedule]:
+        """Schedules by name, from those after one on; of a task, or that stand so."""
         ...
 
     async def schedule(self, name: str) -> Schedule | None:

@@ -18,7 +18,7 @@ from tests.store.rota import Rota
 from .kit import Shell, files_of, run
 from .test_changing import ME, audit, call
 
-HEAD = ["NAME", "STATUS", "NEXT", "LAST", "OUTCOME", "JOB", "MISSED", "TASK", "WHEN"]
+HEAD = ["NAME", "STATUS", "NEXT", "LAST", "OUTCOME", "JOB", "MISSED", "SKIPPED", "TASK", "WHEN"]
 
 
 @pytest.fixture
@@ -41,8 +41,8 @@ async def test_schedules_are_listed_with_their_next_run_and_the_last(
     assert (listed.code, head) == (0, HEAD)
     assert rows == [
         ["minutely", "active", "2026-01-01 00:04:00", "2026-01-01 00:03:00", "failed",
-         await rota.last("minutely"), "2", "add", "Every minute"],
-        ["weekdays", "active", "2026-01-01 07:00:00", "0", "mul",
+         await rota.last("minutely"), "2", "0", "add", "Every minute"],
+        ["weekdays", "active", "2026-01-01 07:00:00", "0", "0", "mul",
          "At 07:00 on Monday through Friday (UTC)"],
     ]  # fmt: skip
 
@@ -102,6 +102,19 @@ async def test_schedules_are_paused_resumed_and_run(rota: Rota, shell: Shell) ->
         ("ops", "run_now", {"schedule": "s"}),
         (ME, "pause", {"schedule": "s"}),
     ]
+
+
+async def test_schedules_are_deleted_but_not_those_of_the_code(rota: Rota, shell: Shell) -> None:
+    await rota.create("s")
+    await rota.declare(rota.given("code"))
+
+    code, lines, err = await call(shell, "schedules", "delete", "code", "s")
+
+    assert (code, lines) == (1, ["s  deleted"])
+    assert err.startswith("asyncjobs: schedule 'code' is declared in code")
+    assert [shown.name for shown in await rota.store.schedules(limit=9, after="")] == ["code"]
+    (entry,) = await audit(shell.database)
+    assert (entry.actor, entry.action, entry.what) == (ME, "delete", {"schedule": "s"})
 
 
 async def test_name_that_is_not_there_is_said_and_the_others_are_changed(

@@ -273,6 +273,30 @@ async def test_name_made_at_run_time_that_the_code_declares_is_taken_with_a_warn
     )
 
 
+async def test_schedules_are_shown_by_task_and_status(runner: Runner) -> None:
+    tasks, report, _ = reporting()
+
+    @tasks.task(name="other")
+    async def other() -> None: ...
+
+    runner.include(tasks)
+    for name, job in (("a", report.job("x")), ("b", other.job()), ("c", report.job("x"))):
+        await runner.schedules.create(name, Every(60), job)
+    await runner.schedules.pause("c")
+
+    async def names(**filters: Any) -> list[str]:
+        return [shown.name for shown in await runner.registry.schedules(**filters)]
+
+    assert await names(task="other") == ["b"]
+    assert await names(task="report", status="paused") == ["c"]
+    assert await names(status="active", limit=1) == ["a"]
+    assert await names(status="active", limit=1, after="a") == ["b"]
+    with pytest.raises(InvalidOption, match="status='tired' is not known; it is one of active"):
+        await names(status="tired")
+    with pytest.raises(InvalidOption, match="task"):
+        await names(task="")
+
+
 async def test_schedule_whose_time_or_end_is_past_is_no_error_in_code(
     tmp_path: Path, clock: ManualClock
 ) -> None:

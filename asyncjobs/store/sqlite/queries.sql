@@ -878,7 +878,7 @@ WHERE origin = 'code' AND removed_at IS NULL
 SELECT s.name, s.origin, s.plan, s.job, s.created_at, s.next_at, s.waiting_at, s.paused, s.ended_at,
        s.runs, s.missed, s.skipped, s.last_at, s.last_id, ifnull(j.state, s.last_state)
 FROM asyncjobs_schedules AS s LEFT JOIN asyncjobs_jobs AS j ON j.seq = s.last_seq
-WHERE s.name >= ? AND s.removed_at IS NULL ORDER BY s.name LIMIT ?;
+WHERE s.name >= ? AND s.removed_at IS NULL ORDER BY s.name;
 
 -- find_limits: the rows of the keys [[name, key], ...] that are there.
 SELECT k.name, k.key, k.running, k.rate_jobs, k.rate_per, k.rate_burst, k.ordered, k.stops, k.id

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from itertools import islice
 from typing import Any, NamedTuple
 
 import msgspec
@@ -330,21 +332,34 @@ def _add_note(tx: Transaction, note: AuditNote | None, action: str) -> None:
 # Reading
 
 
-def schedules(connection: sqlite3.Connection, limit: int, after: str) -> list[Schedule]:
-    """Schedules by name, from those after one on."""
+def schedules(
+    connection: sqlite3.Connection,
+    limit: int,
+    after: str,
+    task: str | None = None,
+    status: str | None = None,
+) -> list[Schedule]:
+    """Schedules by name, from those after one on; of a task, or that stand so."""
     # No name holds a zero, so that this is the first that may come after it.
-    return _listed(connection, f"{after}\x00" if after else "", limit)
+    with closing(_listed(connection, f"{after}\x00" if after else "")) as found:
+        passing = (
+            one for one in found if task in (None, one.task) and status in (None, one.status)
+        )
+        return list(islice(passing, limit))
 
 
 def schedule(connection: sqlite3.Connection, name: str) -> Schedule | None:
     """One schedule."""
-    found = _listed(connection, name, 1)
-    return found[0] if found and found[0].name == name else None
+    with closing(_listed(connection, name)) as found:
+        first = next(found, None)
+    return first if first is not None and first.name == name else None
 
 
-def _listed(connection: sqlite3.Connection, start: str, limit: int) -> list[Schedule]:
-    rows = connection.execute(STATEMENTS["list_schedules"], (start, limit)).fetchall()
-    return [_shown(*row) for row in rows]
+def _listed(connection: sqlite3.Connection, start: str) -> Generator[Schedule, None, None]:
+    """Each is read when it is asked for."""
+    with closing(connection.execute(STATEMENTS["list_schedules"], (start,))) as rows:
+        for row in rows:
+            yield _shown(*row)
 
 
 def _shown(

@@ -358,10 +358,12 @@ class SQLiteStore:
             lambda connection: connection.execute(STATEMENTS["cancels_of"], (instance,)).fetchall()
         )
 
-    async def schedules(self, *, limit: int, after: str) -> builtins.list[Schedule]:
-        """Schedules by name, from those after one on."""
+    async def schedules(
+        self, *, limit: int, after: str, task: str | None = None, status: str | None = None
+    ) -> builtins.list[Schedule]:
+        """Schedules by name, from those after one on; of a task, or that stand so."""
         return await self._reader.run(
-            lambda connection: schedules.schedules(connection, limit, after)
+            lambda connection: schedules.schedules(connection, limit, after, task, status)
         )
 
     async def schedule(self, name: str) -> Schedule | None:
