@@ -12,12 +12,12 @@ from typing import NoReturn
 from ..errors import AsyncJobsError, InvalidOption, RunnerFailed, ScanRequired, StoreError
 from ..rules.limits import check_url
 from ..store.sqlite.looking import Onlooker
-from . import cancel, doctor, failures, ls, queues, retry, schedules, show, tail
+from . import audit, cancel, delete, doctor, failures, ls, queues, retry, schedules, show, tail
 from .asked import Asked
 from .screen import Screen, clean
 
 COMMANDS: tuple[ModuleType, ...] = (
-    ls, show, tail, failures, retry, cancel, schedules, queues, doctor,
+    ls, show, tail, failures, retry, cancel, delete, schedules, queues, audit, doctor,
 )  # fmt: skip
 
 DONE, NOT_SO, WRONG_USE, NO_DATABASE = 0, 1, 2, 3

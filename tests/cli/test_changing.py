@@ -57,6 +57,55 @@ async def test_a_failed_job_is_retried_by_the_beginning_of_its_id(desk: Desk, sh
     assert (entry.actor, entry.action, entry.what) == (ME, "retry", {"id": failed})
 
 
+@pytest.mark.parametrize("event", [Event.COMPLETED, Event.CANCELLED])
+async def test_job_that_has_not_failed_is_retried_only_with_yes(
+    desk: Desk, shell: Shell, event: Event
+) -> None:
+    job_id = await desk.finished(event)
+
+    code, lines, err = await call(shell, "retry", job_id)
+    assert (code, lines) == (1, [])
+    assert err == (
+        f"asyncjobs: job {job_id} is {event.value}, it has not failed; --yes runs it again all "
+        "the same\n"
+    )
+    assert await states(desk, job_id) == [event.value]
+
+    assert await call(shell, "retry", job_id, "--yes") == (0, [f"{job_id}  retried"], "")
+    assert await states(desk, job_id) == ["queued"]
+
+
+async def test_jobs_that_pass_are_retried_so_many_a_second(desk: Desk, shell: Shell) -> None:
+    failed = [await desk.finished(Event.FAILED) for _ in range(3)]
+
+    did = await call(shell, "retry", "--state", "failed", "--rate", "0.5", "--yes")
+
+    assert did == (0, ["3 jobs retried"], "")
+    due = [job.run_at for job_id in failed if (job := await desk.store.get(job_id)) is not None]
+    assert [(at - min(due)).total_seconds() for at in sorted(due)] == [0, 2, 4]
+
+
+async def test_jobs_are_deleted_by_id_and_by_filter(desk: Desk, shell: Shell) -> None:
+    running = (await desk.start()).id
+    first, second = await desk.finished(), await desk.finished()
+
+    code, lines, err = await call(shell, "delete", first, running)
+    assert (code, lines) == (1, [f"{first}  deleted"])
+    assert f"job {running} is running; cancel it and wait for its end" in err
+    would = await call(shell, "delete", "--state", "completed")
+    assert would == (0, ["1 job would be deleted; --yes does it"], "")
+    assert await call(shell, "delete", "--state", "completed", "--yes") == (
+        0,
+        ["1 job deleted"],
+        "",
+    )
+
+    assert await states(desk, first, second, running) == ["gone", "gone", "running"]
+    bulk, single = await audit(shell.database)
+    assert (single.actor, single.action, single.what) == (ME, "delete", {"id": first})
+    assert (bulk.actor, bulk.action, bulk.what) == (ME, "delete", {"state": ["completed"]})
+
+
 async def test_waiting_and_running_jobs_are_cancelled_with_a_reason(
     desk: Desk, shell: Shell
 ) -> None:
@@ -137,6 +186,10 @@ async def test_by_filter_in_json(desk: Desk, shell: Shell) -> None:
         (["retry"], "name jobs by their ids, or give filters"),
         (["retry", "01", "--state", "failed"], "one of both"),
         (["cancel", "--yes"], "name jobs by their ids, or give filters"),
+        (["retry", "01", "--rate", "5"], "--rate spreads the jobs that pass filters"),
+        (["retry", "--state", "failed", "--rate", "0"], "rate=0 is out of range"),
+        (["delete", "--yes"], "name jobs by their ids, or give filters"),
+        (["delete", "--state", "running", "--yes"], "delete_all cannot change jobs that are"),
         (["retry", "--state", "running"], "retry_all cannot change jobs that are running"),
         (["cancel", "--state", "failed", "--yes"], "cancel_all cannot change jobs that are failed"),
         (["cancel", "--state", "nonsense", "--yes"], "state='nonsense' is not known"),
@@ -217,7 +270,7 @@ async def test_a_database_of_another_user_is_not_touched(
     assert await states(desk, waiting) == ["queued"]
 
 
-def test_neither_makes_a_database(tmp_path: Path) -> None:
-    for words in (["retry", "01"], ["cancel", "--state", "queued", "--yes"]):
+def test_none_makes_a_database(tmp_path: Path) -> None:
+    for words in (["retry", "01"], ["cancel", "--state", "queued", "--yes"], ["delete", "01"]):
         assert run("--db", tmp_path / "none.db", *words).code == 3
     assert files_of(tmp_path) == {}

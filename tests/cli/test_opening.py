@@ -31,6 +31,8 @@ COMMANDS = [
     ["failures"],
     ["retry", "0"],
     ["cancel", "--state", "queued", "--yes"],
+    ["delete", "0"],
+    ["audit"],
 ]
 NEWEST = migrations()[-1][0]
 

@@ -21,10 +21,8 @@ SINCE = "2026-01-01 00:00:00"
 
 
 def setting(queue: str, **options: object) -> SetQueue:
-    return SetQueue(
-        queue=queue, note_id="1", actor=None, action="set", what="{}",
-        **options,  # type: ignore[arg-type]
-    )  # fmt: skip
+    defaults = {"note_id": "1", "actor": None, "action": "set", "what": "{}"}
+    return SetQueue(queue=queue, **{**defaults, **options})  # type: ignore[arg-type]
 
 
 async def test_queues_are_listed_with_what_waits_and_what_is_set(desk: Desk, shell: Shell) -> None:
