@@ -74,12 +74,15 @@ def change(asked: Asked, verb: Verb) -> int:
         raise InvalidOption("name jobs by their ids, or give filters: one of both")
     if asked.arguments.ids:
         return _change_some(asked, verb)
+    return change_matching(asked, verb, filters, scan=asked.arguments.scan)
+
+
+def change_matching(asked: Asked, verb: Verb, filters: JobFilter, *, scan: bool = False) -> int:
+    """Do it to those that pass, or without --yes count them."""
     what = applicable(to_filter(filters), verb.change)
     if asked.arguments.yes:
-        return _change_all(asked, verb, filters)
-    look = partial(
-        count_rows, what=what, now=asked.now, most=COUNT_MAX + 1, scan=asked.arguments.scan
-    )
+        return _change_all(asked, verb, filters, scan=scan)
+    look = partial(count_rows, what=what, now=asked.now, most=COUNT_MAX + 1, scan=scan)
     jobs = Count.up_to(asked.database.look(look), most=COUNT_MAX)
     if asked.screen.as_json:
         asked.screen.document({"matched": int(jobs), "exact": jobs.exact, "dry_run": True})
@@ -88,12 +91,11 @@ def change(asked: Asked, verb: Verb) -> int:
     return 0
 
 
-def _change_all(asked: Asked, verb: Verb, filters: JobFilter) -> int:
+def _change_all(asked: Asked, verb: Verb, filters: JobFilter, *, scan: bool) -> int:
     async def work(runner: Runner) -> BulkResult:
         return await verb.every(
-            runner.registry, dry_run=False, actor=_actor(asked), scan=asked.arguments.scan,
-            **filters,
-        )  # fmt: skip
+            runner.registry, dry_run=False, actor=_actor(asked), scan=scan, **filters
+        )
 
     result = _as_client(asked, work)
     if asked.screen.as_json:
@@ -174,7 +176,7 @@ async def _change_named(
 ) -> Named:
     try:
         return Named(name, await one(runner, name, actor))
-    except (IllegalMove, UnknownSchedule) as error:
+    except (IllegalMove, TimeoutError, UnknownSchedule) as error:
         return Named(name, None, str(error))
 
 

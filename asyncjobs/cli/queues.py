@@ -2,45 +2,44 @@
 
 A queue that has unfinished jobs which no live process takes is ``unserved``.
 
-With pause or resume and names: let no job of them start, or let them start again.
+With names, pause lets no job of them start, resume lets them start again, set limits them, drain
+waits until nothing of them runs or is due, and purge deletes what waits in one.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TYPE_CHECKING
 
 from ..errors import InvalidOption
 from ..filters import COUNT_MAX
 from ..inventory import Queue
 from ..states import State
 from ..store.sqlite.overview import queues
+from . import queue_actions
 from .asked import Asked
-from .changing import add_actor, change_named
+from .changing import add_actor
 from .living import living
 from .times import amount, when
 
-if TYPE_CHECKING:
-    from ..runner import Runner
-
 NAME = "queues"
-HELP = "list queues; pause or resume them"
+HELP = "list queues; pause, resume, set, drain or purge them"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add what it takes."""
-    parser.add_argument("action", nargs="?", choices=_ACTIONS, metavar="pause|resume",
-                        help="do this to those that are named")  # fmt: skip
+    parser.add_argument("action", nargs="?", choices=queue_actions.ACTIONS, help="do this to those "
+                        "that are named", metavar="|".join(queue_actions.ACTIONS))  # fmt: skip
     parser.add_argument("names", nargs="*", metavar="NAME")
     add_actor(parser)
+    queue_actions.add_options(parser)
     parser.add_argument("--paused", action="store_true", help="only those that are paused")
 
 
 def run(asked: Asked) -> int:
     """List them, or do something to some."""
     arguments, screen = asked.arguments, asked.screen
+    queue_actions.check_options(arguments)
     if arguments.action is not None and arguments.paused:
         raise InvalidOption(f"name the queues to {arguments.action}; --paused only lists")
     is_alive = living(asked.database.path)
@@ -50,7 +49,7 @@ def run(asked: Asked) -> int:
         for name in set(arguments.names) - {queue.name for queue in found}:
             # Not refused: it may be paused before its first job comes.
             screen.note(f"asyncjobs: queue {name} has no jobs until now; is that its name?")
-        return change_named(asked, NAME, _ACTIONS[arguments.action])
+        return queue_actions.act(asked)
     shown = [queue for queue in found if queue.paused or not arguments.paused]
     if screen.as_json:
         screen.document({"queues": shown})
@@ -107,19 +106,3 @@ def _limits(queue: Queue) -> str:
     if queue.priority_ageing is not None:
         limits.append(f"one priority higher every {amount(queue.priority_ageing)}")
     return ", ".join(limits)
-
-
-async def _pause(runner: Runner, name: str, actor: str) -> str:
-    await runner.registry.pause_queue(name, actor=actor)
-    return "paused"
-
-
-async def _resume(runner: Runner, name: str, actor: str) -> str:
-    await runner.registry.resume_queue(name, actor=actor)
-    return "resumed"
-
-
-_ACTIONS: dict[str, Callable[[Runner, str, str], Awaitable[str]]] = {
-    "pause": _pause,
-    "resume": _resume,
-}
