@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from ..errors import StoreError
 from ..store.base import Violation
 from ..store.overview import InstanceRow
-from ..store.sqlite.check import damage, settings, violations
+from ..store.sqlite.check import INTACT, damage, settings, violations
 from ..store.sqlite.looking import Onlooker
 from ..store.sqlite.migrate import migrations, version_of
 from ..store.sqlite.overview import instances as instances_of
@@ -83,4 +83,6 @@ def _content(database: Onlooker, *, known: bool) -> Iterator[Finding]:
 
 def _broken(violation: Violation) -> str:
     places = ", ".join(violation.examples)
+    if violation.rule == INTACT:
+        return f"SQLite finds the file damaged ({places}); stop all runners and restore a backup"
     return f"does not hold: {violation.rule} ({places}); restore a backup, or report it"

@@ -34,5 +34,6 @@ def why(connection: sqlite3.Connection, database: str, job: Job, now: int) -> Ex
             ahead=around.ahead,
             queue=around.queue,
             limit=around.limit,
+            at_terminal=True,
         )
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from shlex import quote
 from typing import Any
 
 from msgspec import Struct
@@ -47,6 +48,8 @@ class Facts(Struct, frozen=True, kw_only=True):
     """Of a waiting job that has one, in English."""
     opens_at: datetime | None = None
     """When that opens: the present moment where it is open."""
+    at_terminal: bool = False
+    """Who asks has the command line at hand, not the registry."""
 
 
 class Explanation(Struct, frozen=True, kw_only=True):
@@ -121,10 +124,12 @@ def closed_window(facts: Facts) -> Explanation | None:
     at = facts.opens_at
     if at is None or at <= facts.now or facts.job.run_at > at:  # then it is due later still
         return None
+    end = facts.job.expires_at if facts.job.claim == 0 else None
+    never = "" if end is None or end > at else f" It expires before that, at {_shown(end)}."
     return Explanation(
         code="window",
-        sentence=f"Its window is closed until {_shown(at)}. It may start: {facts.window}.",
-        data={"at": at, "window": facts.window},
+        sentence=f"Its window is closed until {_shown(at)}. It may start: {facts.window}.{never}",
+        data={"at": at, "window": facts.window, "expires_at": end},
     )
 
 
@@ -156,9 +161,12 @@ def paused(facts: Facts) -> Explanation | None:
     name = facts.job.queue
     if facts.queue is None or not facts.queue.paused:
         return None
+    resume = f"registry.resume_queue({name!r})"
+    if facts.at_terminal:
+        resume = f"asyncjobs queues resume {quote(name)}"
     return Explanation(
         code="paused",
-        sentence=f"Queue {name!r} is paused; registry.resume_queue({name!r}) lets its jobs start.",
+        sentence=f"Queue {name!r} is paused; {resume} lets its jobs start.",
         data={"queue": name},
     )
 
@@ -191,7 +199,7 @@ def _closed_key(limit: LimitStanding) -> tuple[str, str] | None:
     if limit.opens_at is not None:
         return "key_rate", f"{key} lets the next job start at {_shown(limit.opens_at)}{behind}."
     if limit.running == 0:
-        return "key_limit", f"{key} may run no job (running=0)."
+        return "key_limit", f"{key} is paused by running=0, which its task's Limit says."
     if not limit.holders:
         return None  # it is about to be admitted
     if limit.ordered:
@@ -234,9 +242,15 @@ def full_queue(facts: Facts) -> Explanation | None:
     if queue is None or queue.running_max is None or queue.running < queue.running_max:
         return None
     has = f", and has {_named(queue.holders)}" if queue.holders else ""
+    sentence = f"Queue {name!r} may run {queue.running_max} at once{has}{_behind(facts.ahead)}."
+    if queue.running_max == 0:
+        free = f"registry.set_queue({name!r}, running=None)"
+        if facts.at_terminal:
+            free = f"asyncjobs queues set {quote(name)} --running none"
+        sentence = f"Queue {name!r} is paused by running=0; {free} lets its jobs start."
     return Explanation(
         code="queue_limit",
-        sentence=f"Queue {name!r} may run {queue.running_max} at once{has}{_behind(facts.ahead)}.",
+        sentence=sentence,
         data={
             "queue": name,
             "running": queue.running_max,

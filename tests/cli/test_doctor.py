@@ -182,7 +182,9 @@ async def test_damage_to_a_page_is_found(desk: Desk, shell: Shell) -> None:
     checked = shell("doctor")
 
     assert checked.code == 1
-    assert findings(shell, "wrong")["content"]
+    found = findings(shell, "wrong")["content"]
+    assert found.startswith("SQLite finds the file damaged (")
+    assert found.endswith("); stop all runners and restore a backup")
 
 
 # What a machine of tests does not have

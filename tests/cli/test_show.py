@@ -271,7 +271,8 @@ async def test_a_job_that_a_limit_or_a_paused_queue_holds_up_says_so(
         SetQueue(queue="mail", note_id="a", actor=None, action="pause", what="{}", paused=True)
     )
 
-    assert "Queue 'mail' is paused; registry.resume_queue('mail')" in shell("show", mail).out
+    shown = shell("show", mail).out
+    assert "Queue 'mail' is paused; asyncjobs queues resume mail lets its jobs start." in shown
     held = f"Its key of the limit 'add' may run 1 at once, and has job {first}.\n"
     assert held in shell("show", second).out
     why = shell("show", second, "--json").document["why"]
@@ -290,6 +291,10 @@ async def test_json_has_how_many_come_before_a_job(shell: Shell) -> None:
         why = shell("show", second.id, "--json").document["why"]
 
     assert (why["code"], why["data"]["ahead"]) == ("queue_limit", {"count": 1, "exact": True})
+    assert why["sentence"] == (
+        "Queue 'default' is paused by running=0; asyncjobs queues set default --running none lets "
+        "its jobs start."
+    )
 
 
 async def test_a_job_whose_window_is_closed_says_when_it_opens(desk: Desk, shell: Shell) -> None:

@@ -118,6 +118,11 @@ async def test_job_outside_its_window_says_when_that_opens(
             "Its window is closed until 2030-01-01 08:00:00+00:00. "
             "It may start: From 08:00 to 18:00 (UTC)."
         )
+    for expires, hopeless in ((3_600, True), (3_601, False)):
+        found = await why(
+            runner, await good.options(window=Window("08:00", "18:00"), expires=expires).enqueue()
+        )
+        assert (" It expires before that, at " in found.sentence) is hopeless
     later = await good.options(window=Window("08:00", "18:00"), delay=2 * 3_600).enqueue()
     assert (await why(runner, later)).code == "scheduled"
     await runner.registry.pause_queue("default")
@@ -323,7 +328,22 @@ async def test_job_behind_its_limit_names_those_that_hold_its_key(runner: Runner
 async def test_limit_of_none_says_so(runner: Runner) -> None:
     handle = await keyed.options(limit=Limit(running=0)).enqueue("a")
     found = await why(runner, handle)
-    assert found.sentence == "Its key of the limit 'keyed' may run no job (running=0)."
+    assert found.sentence == (
+        "Its key of the limit 'keyed' is paused by running=0, which its task's Limit says."
+    )
+
+
+async def test_job_of_a_queue_that_may_run_none_says_how_to_go_on(runner: Runner) -> None:
+    await runner.registry.set_queue("default", running=0)
+    handle = await good.enqueue()
+    found = await why(runner, handle)
+    assert found.code == "queue_limit"
+    assert found.sentence == (
+        "Queue 'default' is paused by running=0; registry.set_queue('default', running=None) lets "
+        "its jobs start."
+    )
+    await runner.registry.set_queue("default", running=None)
+    assert await handle == 0
 
 
 async def test_job_of_a_key_whose_rate_is_used_up_says_until_when(runner: Runner) -> None:

@@ -11,6 +11,8 @@ from ..statements import Statements
 from .transaction import STATEMENTS, from_json
 
 EXAMPLES_MAX = 5
+INTACT = "SQLite finds the file intact"
+"""The rule that a damaged file breaks, before all others."""
 
 _CHECKS = Statements(Path(__file__).with_name("check.sql"))
 
@@ -37,7 +39,7 @@ def damage(connection: sqlite3.Connection) -> list[Violation]:
     rows = connection.execute("PRAGMA integrity_check(5)").fetchall()
     if rows == [("ok",)]:
         return []
-    return [Violation("SQLite finds the file intact", [str(row[0]) for row in rows])]
+    return [Violation(INTACT, [str(row[0]) for row in rows])]
 
 
 def settings(connection: sqlite3.Connection) -> dict[str, int]:
