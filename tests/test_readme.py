@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from asyncjobs import Limit, Rate, Retry, Runner, Task, Unique, Window
+from asyncjobs.inventory import LimitStanding
 from asyncjobs.rules.limits import keywords_of
-from asyncjobs.states import FINISHED
+from asyncjobs.states import FINISHED, Event
 from tests.pages import PAGES, ROOT, anchors_of, blocks, section, table_after
 
 TEXT = "\n".join(PAGES.values())
@@ -70,7 +71,9 @@ async def follow(job, answer):
     assert (await call("GET", f"/jobs/{job}"))[0] == 403
 """
 # Tests on the pages have no conftest.py; its one line is given here.
+# Starlette's client warns of the httpx that is installed here.
 RUN_TESTS = ["-m", "pytest", "-q", "-p", "asyncjobs.testing", "-p", "no:cacheprovider",
+             "-W", "ignore:Using `httpx` with",
              "-o", "asyncio_default_fixture_loop_scope=function", "program.py"]  # fmt: skip
 FOLLOW = {"web-jobs.db": FOLLOW_REPORT, "browser.db": FOLLOW_CONVERT}
 
@@ -185,6 +188,30 @@ def test_codes_of_explanations_are_those_of_the_code() -> None:
     first_cells = (row.split("|")[1] for row in table_after("Its `code` is for programs"))
     told = [code for cell in first_cells for code in re.findall(r"`(\w+)`", cell)]
     assert sorted(told) == sorted({*codes, *outcomes})
+
+
+def test_kinds_of_events_are_those_of_the_code() -> None:
+    first_cells = [row.split("|")[1] for row in table_after("The kinds of events:")]
+    told = [kind for cell in first_cells for kind in re.findall(r"`(\w+)`", cell)]
+    assert sorted(told) == sorted(Event)
+
+
+def test_fields_of_a_standing_in_line_are_those_of_the_code() -> None:
+    first_cells = [row.split("|")[1] for row in table_after("What `limit_of` gives")]
+    told = [field for cell in first_cells for field in re.findall(r"`(\w+)`", cell)]
+    assert sorted(told) == sorted(LimitStanding.__struct_fields__)
+
+
+def test_reasons_that_the_guide_names_are_written_somewhere_in_the_code() -> None:
+    source = "".join(
+        path.read_text("utf-8")
+        for path in (ROOT / "asyncjobs").rglob("*")
+        if path.suffix in (".py", ".sql")
+    )
+    first_cells = [row.split("|")[1] for row in table_after("A job's `reason` says")]
+    told = [reason for cell in first_cells for reason in re.findall(r"`(\w+)`", cell)]
+    assert len(told) > 15
+    assert [reason for reason in told if not re.search(rf"['\"]{reason}['\"]", source)] == []
 
 
 def test_every_error_has_its_place_among_those_of_the_guide() -> None:
