@@ -72,6 +72,8 @@ UNSAFE_CALLS = {"eval", "exec", "compile", "__import__"}
 # importlib only where no name comes from data: the table of public names.
 IMPORTLIB_ALLOWED = {
     "asyncjobs": {"importlib"},
+    # The application that is named on the command line.
+    "asyncjobs.cli.application": {"importlib"},
     # The modules of registered tasks, in the fork server.
     "asyncjobs.running.executors.process.modules": {"importlib"},
 }

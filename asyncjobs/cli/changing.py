@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import pwd
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ..filters import JobFilter
     from ..registry import Registry
     from ..runner import Runner
+    from ..tasks import Task
 
 T = TypeVar("T")
 
@@ -41,6 +42,8 @@ class Verb(NamedTuple):
     """Does it to one job, given registry, id and actor, and says what became of it."""
     every: Callable[..., Coroutine[Any, Any, BulkResult]]
     """Does it to those that pass: the method of the registry, but for the registry and filters."""
+    tasks: Sequence[Task[..., Any]] = ()
+    """What the registry must know for it."""
 
 
 class Result(Struct, frozen=True):
@@ -117,7 +120,7 @@ def _change_some(asked: Asked, verb: Verb) -> int:
         ]
 
     if not all(result.error for result in results):
-        results = _as_client(asked, work)
+        results = _as_client(asked, work, verb.tasks)
     if asked.screen.as_json:
         asked.screen.document({"jobs": results})
     for result in results:
@@ -180,7 +183,9 @@ async def _change_named(
         return Named(name, None, str(error))
 
 
-def _as_client(asked: Asked, work: Callable[[Runner], Awaitable[T]]) -> T:
+def _as_client(
+    asked: Asked, work: Callable[[Runner], Awaitable[T]], tasks: Sequence[Task[..., Any]] = ()
+) -> T:
     """Do something with a runner that can change the database: one that is there, and ours."""
     database = asked.database
     # A client would make a database that is missing, and migrate one that is old.
@@ -191,7 +196,10 @@ def _as_client(asked: Asked, work: Callable[[Runner], Awaitable[T]]) -> T:
     from ..runner import Runner
 
     async def main() -> T:
-        async with Runner(database.path).client() as runner:
+        runner = Runner(database.path)
+        for task in tasks:
+            runner.include(task)
+        async with runner.client():
             return await work(runner)
 
     return asyncio.run(main())

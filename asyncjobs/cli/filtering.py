@@ -56,7 +56,7 @@ def filters_of(arguments: argparse.Namespace) -> JobFilter:
         if getattr(arguments, name) is not None
     }
     if "arguments" in given:
-        given["arguments"] = _values(given["arguments"])
+        given["arguments"] = values_of(given["arguments"])
     filters: JobFilter = {}
     filters.update(given)  # type: ignore[typeddict-item]
     return filters
@@ -67,7 +67,12 @@ def words(text: str) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()] or [text]
 
 
-def _values(given: Sequence[str]) -> dict[str, Any]:
+def values_of(given: Sequence[str]) -> dict[str, Any]:
+    """What ``--arguments`` says, value by path.
+
+    Raises:
+        InvalidOption: it says no value, or two.
+    """
     values: dict[str, Any] = {}
     for text in given:
         path, separator, value = text.partition("=")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import pwd
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -83,6 +85,86 @@ async def test_jobs_that_pass_are_retried_so_many_a_second(desk: Desk, shell: Sh
     assert did == (0, ["3 jobs retried"], "")
     due = [job.run_at for job_id in failed if (job := await desk.store.get(job_id)) is not None]
     assert [(at - min(due)).total_seconds() for at in sorted(due)] == [0, 2, 4]
+
+
+APPLICATION = """
+from asyncjobs import Runner, Tasks
+
+tasks = Tasks()
+number = 7
+
+
+@tasks.task(name="mul")
+async def charge(order: int, currency: str) -> str:
+    return f"charged {order} {currency}"
+
+
+runner = Runner("another.db")
+runner.include(tasks)
+"""
+
+
+@pytest.fixture
+def application(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A module in the current folder."""
+    name = f"application_{tmp_path.name.replace('-', '_')}"
+    (tmp_path / f"{name}.py").write_text(APPLICATION)
+    monkeypatch.chdir(tmp_path)
+    yield name
+    sys.modules.pop(name, None)
+
+
+@pytest.mark.parametrize("what", ["runner", "tasks"])
+async def test_job_is_retried_with_another_argument_that_its_task_has_checked(
+    desk: Desk, shell: Shell, application: str, what: str
+) -> None:
+    given = '{"order":7,"currency":"DEM"}'
+    failed = await desk.finished(Event.FAILED, task="mul", arguments=given)
+    app = ["--app", f"{application}:{what}"]
+
+    code, lines, err = await call(shell, "retry", failed, *app, "--arguments", "order=seven")
+    assert (code, lines) == (1, [])
+    assert "order" in err
+    assert await states(desk, failed) == ["failed"]
+    assert await call(shell, "retry", failed[:13], *app, "--arguments", "currency=EUR") == (
+        0,
+        [f"{failed}  retried"],
+        "",
+    )
+
+    job = await desk.store.get(failed)
+    assert job is not None
+    assert (job.state, job.arguments) == ("queued", {"order": 7, "currency": "EUR"})
+    (entry,) = await audit(shell.database)
+    assert (entry.actor, entry.what) == (ME, {"id": failed, "arguments": ["currency"]})
+    assert not Path("another.db").exists()  # nothing of the application is started
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["01", "--arguments", "a=1"], "checked by its task: say where that is"),
+        (["01", "02", "--arguments", "a=1"], "--arguments changes those of one job"),
+        (["01", "--app", "APP:runner"], "--app is for --arguments of one job"),
+        (["01", "--arguments", "a", "--app", "APP:runner"], "--arguments takes PATH=VALUE"),
+        (["01", "--arguments", "a=1", "--app", "APP"], "is no MODULE:NAME"),
+        (["01", "--arguments", "a=1", "--app", "APP:number"], "is int; give a Runner or Tasks"),
+        (["01", "--arguments", "a=1", "--app", "APP:none"], "is NoneType; give a Runner or Tasks"),
+        (["01", "--arguments", "a=1", "--app", "no_such.app:runner"], "cannot be imported: Module"),
+    ],
+)
+async def test_other_arguments_that_cannot_be_checked_are_refused(
+    desk: Desk, shell: Shell, application: str, words: list[str], complaint: str
+) -> None:
+    await desk.add()
+
+    code, lines, err = await call(
+        shell, "retry", *(word.replace("APP", application) for word in words)
+    )
+
+    assert (code, lines) == (2, [])
+    assert complaint in err
+    assert await audit(shell.database) == []
 
 
 async def test_jobs_are_deleted_by_id_and_by_filter(desk: Desk, shell: Shell) -> None:

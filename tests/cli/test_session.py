@@ -87,3 +87,15 @@ def test_exit_codes_of_the_guide_are_those_of_the_code() -> None:
              "the database": command.NO_DATABASE}  # fmt: skip
     for words, code in codes.items():
         assert re.search(rf"{code} {words}", told), words
+
+
+def test_commands_of_the_guide_are_those_of_the_code() -> None:
+    from asyncjobs.cli.command import COMMANDS
+    from asyncjobs.cli.queue_actions import ACTIONS
+
+    rows = section("Commands").split("| command | |\n|---|---|\n")[1].split("\n\n")[0].splitlines()
+    first_cells = [row.split("|")[1] for row in rows]
+    told = {name for cell in first_cells for name in re.findall(r"`([a-z]+)\b", cell)}
+    assert told == {*(module.NAME for module in COMMANDS), "demo"}
+    (queues,) = (row for row in rows if row.startswith("| `queues`"))
+    assert set(ACTIONS) <= set(re.findall(r"`([a-z]+)`", queues))
