@@ -272,6 +272,11 @@ class Task(Generic[P, R]):
             None if rule is None else rule.hold,
         )
 
+    @property
+    def limit(self) -> Limit | None:
+        """What its jobs are limited by, unless an option of theirs says otherwise."""
+        return self._options.limit
+
     def limit_of(self, stored: str) -> JobLimit | None:
         """What a job with these stored arguments is limited by.
 

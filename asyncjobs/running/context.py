@@ -20,6 +20,7 @@ from ..records import Claimed, Note, RunUsage, Transition, tags_from_json
 from ..rules.carrying import Carry
 from ..rules.codec import TaskCodec, decode_plain
 from ..rules.joboptions import read_options
+from ..rules.limiting import Limit
 from ..rules.limits import AMOUNT_MAX
 from ..rules.retention import Keep
 from ..rules.retry import RetryPolicy
@@ -53,6 +54,11 @@ class RunnableTask(Protocol):
 
     def start(self, runner: Any) -> None:
         """Its jobs may be enqueued through ``runner`` from now on."""
+        ...
+
+    @property
+    def limit(self) -> Limit | None:
+        """Of its jobs, by key."""
         ...
 
     @property

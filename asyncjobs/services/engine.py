@@ -46,6 +46,7 @@ from .rescuer import Rescuer
 from .resolver import Resolver
 from .scheduler import Scheduler
 from .settings import Settings
+from .sharing import warn_of_different_limits
 from .standstill import Standstill
 from .steps import StepWatch
 from .sweeper import Sweeper
@@ -126,6 +127,7 @@ class Engine:
             ResourceFailed: a resource could not be set up; the others are torn down.
             RunnerClosed: it was stopped meanwhile.
         """
+        warn_of_different_limits(self._tasks.values())
         self._main = asyncio.create_task(self._run(), name="asyncjobs")
         ready = asyncio.create_task(self._ready.wait())
         try:

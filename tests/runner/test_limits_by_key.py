@@ -206,6 +206,25 @@ async def test_rate_of_a_key_follows_the_clock(
     assert done == list(range(1, 14))
 
 
+async def test_start_warns_of_tasks_that_share_a_limit_and_do_not_agree_on_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    runner = Runner(str(tmp_path / "shared.db"))
+    for name, running, ordered in (
+        ("a", 1, False), ("b", 4, False), ("c", 1, False), ("d", 1, True),
+    ):  # fmt: skip
+        limit = Limit(name="shared", running=running, ordered=ordered)
+        runner.task(name=name, limit=limit)(lambda: None)
+    runner.task(name="own", limit=Limit(running=7))(lambda: None)
+    async with runner:
+        pass
+    said = [record.getMessage() for record in caplog.records if "share" in record.getMessage()]
+    assert [line.partition(":")[0] for line in said] == [
+        "tasks 'a' and 'b' share the limit 'shared', but give it different values",
+        "tasks 'a' and 'd' share the limit 'shared', but give it different values",
+    ]
+
+
 async def test_snooze_pushes_the_whole_key_back_and_costs_no_attempt(
     runner: Runner, clock: ManualClock
 ) -> None:
