@@ -245,7 +245,6 @@ class Engine:
             keep_seconds=self.settings.keep_seconds,
             keep_journal_seconds=self.settings.keep_journal_seconds,
             clock=self.settings.clock, store=self.store, commit=self.commit, tasks=self._tasks,
-            on_deleted=self.dispatcher.wake,
             started=lambda: self.dispatcher.tally.started,
         )  # fmt: skip
         if not self.client:

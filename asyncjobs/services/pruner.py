@@ -52,7 +52,6 @@ class Pruner:
         store: Store,
         commit: GroupCommit[Run],
         tasks: Mapping[str, RunnableTask],
-        on_deleted: Callable[[], None] = lambda: None,
         started: Callable[[], int] = lambda: 0,
     ) -> None:
         self._keep = {state: to_microseconds(seconds) for state, seconds in keep_seconds.items()}
@@ -65,7 +64,6 @@ class Pruner:
         self._store = store
         self._commit = commit
         self._tasks = tasks
-        self._on_deleted = on_deleted
         self._started = started
         """How many runs this process has started."""
         self._started_before = 0
@@ -153,8 +151,6 @@ class Pruner:
 
     async def _delete(self, operation: Prune | PruneRetained) -> int:
         deleted: int = await self._commit.alone(operation)
-        if deleted:
-            self._on_deleted()  # what has failed may have stopped the key of others
         return deleted
 
     async def _note_use(self) -> None:

@@ -207,18 +207,23 @@ async def test_purged_jobs_give_their_permits_to_those_of_other_queues(
     assert gate.passed == ["other", "other"]
 
 
-async def test_key_goes_on_at_once_when_the_job_that_stopped_it_is_deleted(
+async def test_job_that_stops_its_key_is_not_pruned_and_the_key_goes_on_at_once_when_it_is_deleted(
     tmp_path: Path, gate: Gate
 ) -> None:
     gate.opened.set()
     # On the machine's clock: one that stands still counts as stepped, which wakes.
-    runner = Runner(tmp_path / "jobs.db", grace=0, state=gate)
+    runner = Runner(tmp_path / "jobs.db", grace=0, state=gate, keep_failed=0.001)
     runner.include(tasks)
     async with runner:
         wrong = await post.enqueue(1, "wrong")
         behind = await post.enqueue(1, "behind")
         with pytest.raises(JobFailed):
             await wrong
+        await run_until_idle(runner)
+        assert (await behind.job()).state == "blocked"
+        ended = runner.clock.now()
+        await until(lambda: runner.clock.now() > ended + 1_000)
+        await runner.engine().pruner.prune()
         await run_until_idle(runner)
         assert (await behind.job()).state == "blocked"
         await runner.registry.delete(wrong.id)

@@ -12,6 +12,7 @@ from asyncjobs.states import Event
 from asyncjobs.store.base import Delete, Disown, Prune, Requeue
 from asyncjobs.store.expiry import Expire
 from asyncjobs.store.queueing import SetQueue
+from asyncjobs.store.retention import PruneRetained
 
 from .kit import SECOND, TASKS, Desk
 from .rota import Rota
@@ -60,6 +61,22 @@ async def test_run_that_was_disowned_and_cancelled_gives_its_permit_back(desk: D
     await desk.cancel(cancelled)
     assert await desk.do(Disown("here", frozenset())) == 1
     assert (await desk.get(cancelled)).state == "cancelled"
+    assert ids(await claimed(desk)) == [behind]
+
+
+@pytest.mark.parametrize("by_rule", [False, True])
+async def test_job_that_stops_its_key_is_not_pruned(desk: Desk, *, by_rule: bool) -> None:
+    failed, behind = await add(desk, 2, STOPS, own_retention=by_rule)
+    (run,) = await claimed(desk)
+    await desk.report(end(desk, run, Event.FAILED))
+    desk.clock.advance(1)
+    now = desk.clock.now()
+    if by_rule:
+        assert await desk.do(PruneRetained("add", "failed", (now, 0), 9)) == 0
+    else:
+        assert await desk.do(Prune({"failed": now}, 0, 9)) == 0
+    assert await claimed(desk) == []
+    await desk.do(Delete([failed]))
     assert ids(await claimed(desk)) == [behind]
 
 
