@@ -163,6 +163,8 @@ class Changes:
 
         Only counts them, unless ``dry_run=False``.
 
+        Jobs are retried in the order of their acceptance; all are found before the first is.
+
         Done in slices, each a transaction, of 10 to 200 jobs: as many as take about 10 ms before
         the commit, so that others get their turn. Each job is looked at again in its own: what no
         longer passes is skipped. Jobs accepted after the call are left alone. Cancelling the call

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from array import array
+from collections.abc import AsyncGenerator, Coroutine, Iterator
+from contextlib import aclosing
+from heapq import merge
+from itertools import islice
 from typing import Any, Protocol, TypeVar
 
 from msgspec.structs import replace
@@ -72,20 +76,15 @@ async def change_all(
     what = replace(what, seq_until=await live.store.last_seq())
     matched = changed = 0
     rows = FIRST_SLICE_ROWS
-    cursor = None
-    while True:
-        page = await live.store.places(what, limit=PAGE_ROWS, cursor=cursor, scan=scan)
-        matched += len(page.seqs)
-        left = page.seqs
-        while left and note is not None:
-            some = after(change, changed)
-            result = await change_by_hand(live, Slice(some, note, what, left[:rows]))
-            changed += result.changed
-            left = left[rows:]
-            rows = next_rows(rows, result.seconds)
-        cursor = page.cursor
-        if cursor is None:
-            break
+    in_order = isinstance(change, Requeue) and note is not None
+    async with aclosing(_found(live, what, in_order=in_order, scan=scan)) as found:
+        async for count, left in found:
+            matched += count
+            while note is not None and (seqs := list(islice(left, rows))):
+                some = after(change, changed)
+                result = await change_by_hand(live, Slice(some, note, what, seqs))
+                changed += result.changed
+                rows = next_rows(rows, result.seconds)
     if note is not None and not matched:
         await change_by_hand(live, Slice(change, note, what, ()))
     skipped = 0 if note is None else matched - changed
@@ -104,6 +103,29 @@ def next_rows(rows: int, seconds: float) -> int:
     if seconds > SLICE_SECONDS:
         return max(rows // 2, SLICE_ROWS_MIN)
     return min(rows * 2, SLICE_ROWS_MAX) if seconds < SLICE_SECONDS / 2 else rows
+
+
+async def _found(
+    live: Live, what: Filter, *, in_order: bool, scan: bool
+) -> AsyncGenerator[tuple[int, Iterator[int]], None]:
+    """Jobs that pass, and how many: page after page, or all ``in_order`` of their acceptance.
+
+    That is how jobs are retried, those of an ordered key above all. No index has finished jobs in
+    that order, so all are found before the first is retried. In the order of their ends one that
+    was retried before would come late, and one that fails again meanwhile would be met again.
+    """
+    pages: list[array[int]] = []  # eight bytes a job
+    cursor = None
+    while True:
+        page = await live.store.places(what, limit=PAGE_ROWS, cursor=cursor, scan=scan)
+        pages.append(array("q", sorted(page.seqs) if in_order else page.seqs))
+        cursor = page.cursor
+        if cursor is None or not in_order:
+            # Merged as they are asked for, many of them never hold up the event loop.
+            yield sum(map(len, pages)), merge(*pages)
+            pages.clear()
+        if cursor is None:
+            return
 
 
 async def _change(live: Live, operation: ByHand | Slice) -> ByHandResult:

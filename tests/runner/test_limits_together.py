@@ -24,6 +24,7 @@ from asyncjobs import (
     Tasks,
     current_job,
 )
+from asyncjobs.services import by_hand
 from asyncjobs.testing import ManualClock, run_until_idle
 
 from .support import until
@@ -188,6 +189,31 @@ async def test_dead_letters_that_come_back_at_a_rate_hold_their_keys_in_the_mean
     await run_until_idle(runner)
     assert gate.passed[2:] == ["wrong", "told: error"]
     assert (await late.job()).state == "blocked"
+
+
+@pytest.mark.parametrize("rate", [None, 1000])
+async def test_dead_letters_of_an_ordered_key_come_back_in_their_order(
+    runner: Runner, clock: ManualClock, monkeypatch: pytest.MonkeyPatch, rate: float | None
+) -> None:
+    started: list[int] = []
+
+    @runner.task(name="numbered", limit=Limit(ordered=True))
+    async def numbered(number: int) -> None:
+        started.append(number)
+        if len(started) <= 101:
+            raise ValueError(number)
+
+    monkeypatch.setattr(by_hand, "PAGE_ROWS", 30)
+    handles = await runner.enqueue_many([numbered.job(number) for number in range(100)])
+    await run_until_idle(runner)
+    clock.advance(1)
+    await handles[7].retry()  # the last to end, and not the last to be accepted
+    await run_until_idle(runner)
+    done = await runner.registry.retry_all(state="failed", dry_run=False, rate=rate)
+    clock.advance(1)
+    await run_until_idle(runner)
+    assert (done.matched, done.changed) == (100, 100)
+    assert started == [*range(100), 7, *range(100)]
 
 
 async def test_purged_jobs_give_their_permits_to_those_of_other_queues(
