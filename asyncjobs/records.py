@@ -18,7 +18,7 @@ SUMMARY_MAX = 200
 """Characters of an error's text that go into one line: a log record, an exception's message."""
 
 
-class JobLimit(Struct, frozen=True):
+class JobLimit(Struct, frozen=True, omit_defaults=True):
     """The key that a new job is limited by, and what it allows."""
 
     name: str
@@ -30,6 +30,8 @@ class JobLimit(Struct, frozen=True):
     ordered: bool = False
     stops: bool = False
     """Whether a job that fails for good keeps its permit."""
+    kept: bool = False
+    """It was given earlier, with a schedule or a callback: a key that is there stays as it is."""
 
     def __repr__(self) -> str:
         return f"<JobLimit of {self.name!r}>"  # the key comes from arguments

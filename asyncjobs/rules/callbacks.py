@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
 
 from ..clock import new_id
 from ..errors import InvalidOption
-from ..records import Callback, JobOutcome, NewJob, Occurrence
+from ..records import Callback, JobLimit, JobOutcome, NewJob, Occurrence
 from ..states import State
 from .carrying import with_values
 
 RESULT_MAX = 512 * 1024
 """Bytes of a result that go into a callback's arguments, which may take 1 MiB in all."""
+
+MARK = '"limit":'
+"""What stored options hold in which a callback has a limit."""
 
 
 class Callbacks(msgspec.Struct):
@@ -94,5 +97,24 @@ def follow(
         options=options,
         expires=callback.expires,
         own_retention=callback.own_retention,
-        limit=callback.limit,
+        limit=kept(callback.limit),
     )
+
+
+def kept(limit: JobLimit | None) -> JobLimit | None:
+    """The limit of a job that is made now, and was given earlier: newer code may say another."""
+    return None if limit is None else msgspec.structs.replace(limit, kept=True)
+
+
+def limits_to_come(options: str | None) -> Iterator[JobLimit]:
+    """The limits of all that may follow a job with these stored options."""
+    if options is None or MARK not in options:
+        return
+    callbacks = read_callbacks(options)
+    if callbacks.scheduled is not None:
+        return  # given with the schedule
+    for callback in (callbacks.on_complete, callbacks.on_failure):
+        if callback is not None:
+            if callback.limit is not None:
+                yield callback.limit
+            yield from limits_to_come(bytes(callback.options).decode())

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from ..clock import new_id, to_datetime, to_instant, to_microseconds, to_seconds
 from ..errors import InvalidOption, shown
 from ..records import NewJob, Occurrence
+from .callbacks import kept
 from .limits import KEY_MAX, check_choice, check_integer
 from .timetable import At, Cron, Every, When
 
@@ -167,6 +168,7 @@ def make_job(template: NewJob[Any], plan: Plan, occurrence: Occurrence, now: int
         run_at=at + late + (template.delay or 0),
         delay=None,
         key=_key_at(template, at),
+        limit=kept(template.limit),
         options=f'{{"scheduled":{stored}{rest}',
     )
 

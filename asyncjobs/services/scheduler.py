@@ -74,6 +74,8 @@ class Scheduler:
                 "schedule %r was made at run time; the code declares that name, so its times, job "
                 "and options are those of the code now: %s", name, sentences[name],
             )  # fmt: skip
+        if synced.added or synced.changed or synced.taken:
+            self._on_jobs(True)  # with another limit, jobs that waited may start
         for name in synced.removed:
             log.info("schedule %r is no longer in the code: removed", name)
 

@@ -94,9 +94,20 @@ class _Said(NamedTuple):
         return fewer or paced or self.ordered != before.ordered
 
 
-def _set_limits(tx: Transaction, limits: Iterable[JobLimit]) -> _Keys:
-    """The rows of keys, made or changed to what was said last."""
+def heed_limits(tx: Transaction, limits: Sequence[JobLimit]) -> None:
+    """Limits that are given now with jobs to come: their keys allow that, if they are there.
+
+    When those jobs are made, it changes nothing any more: another one may have been given by then.
+    """
+    if limits:
+        keys = _set_limits(tx, limits, make=False)
+        _admit(tx, keys.changed, recalled=keys.recalled)
+
+
+def _set_limits(tx: Transaction, limits: Sequence[JobLimit], *, make: bool = True) -> _Keys:
+    """The rows of keys, changed to what was said last, or made."""
     wanted = {(limit.name, limit.key): _Said.of(limit) for limit in limits}
+    kept = {(limit.name, limit.key) for limit in limits if limit.kept}
     keys = _Keys({}, set(), [])
     before: dict[tuple[str, str], _Said] = {}
     # Nearly always they are as they should be: to see that is cheaper than to write them again.
@@ -105,7 +116,7 @@ def _set_limits(tx: Transaction, limits: Iterable[JobLimit]) -> _Keys:
         keys.ids[name, key] = limit_id
     rows: list[Any] = []
     for names, now_said in wanted.items():
-        if before.get(names) != now_said:
+        if before.get(names) != now_said and (names not in kept if names in before else make):
             rows += (*names, *now_said)
     for limit_id, name, key in tx.write_rows("set_limits", rows):
         keys.ids[name, key] = limit_id

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from ...records import Accepted, Claimed, NewJob
+from ...rules.callbacks import MARK, limits_to_come
 from ...rules.window import due_in_window
 from ...states import Event, State
 from ..base import Insert
-from .admitting import Arrival, line_up
+from .admitting import Arrival, heed_limits, line_up
 from .holds import Holds, keys_by_task, write_holds
 from .transaction import STATEMENTS, Transaction, from_json, to_json
 
@@ -22,8 +23,16 @@ def insert(tx: Transaction, operation: Insert) -> list[Accepted | None]:
     """Enqueue: rows for the new, answers for what is there already."""
     accepted, fresh = sort_out(tx, operation)
     if fresh:
+        heed_callbacks(tx, fresh)
         insert_rows(tx, fresh)
     return accepted
+
+
+def heed_callbacks(tx: Transaction, jobs: Sequence[NewJob[Any]]) -> None:
+    """Have the keys of what will follow these jobs allow what is said now."""
+    given = {job.options: None for job in jobs if job.options and MARK in job.options}
+    for options in given:
+        heed_limits(tx, list(limits_to_come(options)))
 
 
 def sort_out(

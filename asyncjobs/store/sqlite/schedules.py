@@ -19,6 +19,7 @@ from msgspec.structs import replace
 from ...clock import MICROSECONDS, to_datetime
 from ...errors import StoreError
 from ...records import NewJob, Occurrence, optional_datetime
+from ...rules.callbacks import limits_to_come
 from ...rules.schedule import (
     Plan,
     Standing,
@@ -48,6 +49,7 @@ from ..schedules import (
     Ticked,
     Update,
 )
+from .admitting import heed_limits
 from .inserting import insert
 from .transaction import STATEMENTS, Transaction, from_json, to_json
 
@@ -246,7 +248,14 @@ def create(tx: Transaction, operation: Create) -> str:
     return "done"
 
 
+def _heed_limits(tx: Transaction, job: NewJob[Any]) -> None:
+    """Have keys allow at once what a schedule's job says; its times change nothing about them."""
+    own = [] if job.limit is None else [job.limit]
+    heed_limits(tx, [*limits_to_come(job.options), *own])
+
+
 def _insert(tx: Transaction, given: Declared, origin: str) -> None:
+    _heed_limits(tx, given.job)
     next_at = given.plan.first(tx.now)
     tx.fetch(
         "insert_schedule", given.name, origin, to_json(given.plan).decode(),
@@ -254,13 +263,15 @@ def _insert(tx: Transaction, given: Declared, origin: str) -> None:
     )  # fmt: skip
 
 
-def _change(tx: Transaction, row: _Row, plan: Plan, job: NewJob[Any], origin: str) -> None:
+def _change(tx: Transaction, row: _Row, plan: Plan, job: NewJob[Any] | None, origin: str) -> None:
+    if job is not None:
+        _heed_limits(tx, job)
     before, _ = _understood(row)
     next_at = next_after_change(plan, before, row.standing, last_at=row.last_at, now=tx.now)
     waiting_at = row.waiting_at if plan.overlap == "queue" else None
     tx.fetch(
-        "change_schedule", origin, to_json(plan).decode(), to_json(job).decode(), next_at,
-        waiting_at, _ended_at(tx, next_at, waiting_at), row.name,
+        "change_schedule", origin, to_json(plan).decode(), to_json(job or row.job).decode(),
+        next_at, waiting_at, _ended_at(tx, next_at, waiting_at), row.name,
     )  # fmt: skip
 
 
@@ -272,7 +283,7 @@ def update(tx: Transaction, operation: Update) -> str:
     plan = make_plan(dict(operation.options), row.plan)
     if {"when", "until"} & operation.options.keys():
         check_future(plan, tx.now)
-    _change(tx, row, plan, operation.job or row.job, row.origin)
+    _change(tx, row, plan, operation.job, row.origin)
     _add_note(tx, operation.note, "update")
     return "done"
 

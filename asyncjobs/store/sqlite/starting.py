@@ -9,7 +9,7 @@ from ...records import Accepted, NewJob
 from ...rules.window import closed_until
 from ..base import Claim, ClaimResult, InsertAndClaim
 from .claiming import claim, first_due
-from .inserting import insert_rows, sort_out
+from .inserting import heed_callbacks, insert_rows, sort_out
 from .transaction import Transaction
 
 
@@ -18,6 +18,7 @@ def insert_and_claim(
 ) -> tuple[list[Accepted | None], ClaimResult]:
     """Enqueue, and start what can be started: directly when nothing else is due."""
     accepted, fresh = sort_out(tx, operation.insert)
+    heed_callbacks(tx, fresh)
     wanted = operation.claim
     replaced = len(fresh) < len(accepted) and any(there and there.replaced for there in accepted)
     if not replaced and _all_start(fresh, wanted, tx.now):
