@@ -131,7 +131,8 @@ class QueueControl(Changes):
         if await store.count(["running"], queue=queue, task=None):
             return False
         if any(found.paused for found in await store.queues(most=1) if found.name == queue):
-            return True
+            # Once more: one may have started before the pause. Now none does any more.
+            return not await store.count(["running"], queue=queue, task=None)
         # What runs once more: it may have been due a moment ago, when nothing ran.
         states = ("running", "queued", "blocked")
         unfinished = Filter(states=states, queue=queue, run_before=store.now() + 1)

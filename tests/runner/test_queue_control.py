@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -242,6 +242,34 @@ async def test_draining_a_paused_queue_waits_for_what_runs(runner: Runner, door:
     door.opened.set()
     await draining
     assert await runner.registry.count(state="queued") == 2
+
+
+async def test_draining_waits_for_a_job_that_started_before_the_pause_while_it_looked(
+    runner: Runner, door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry, store = runner.registry, runner.engine().store
+    look, count = store.queues, store.count
+    seen: list[int] = []
+
+    async def look_slowly(*, most: int) -> list[Queue]:
+        if len(seen) == 1:  # nothing ran a moment ago
+            await registry.set_queue("doors", running=1)
+            await until(lambda: door.inside == 1)
+            await registry.pause_queue("doors")
+        return await look(most=most)
+
+    async def count_and_open(states: Sequence[str], **options: Any) -> int:
+        seen.append(await count(states, **options))
+        if len(seen) == 2:
+            door.opened.set()
+        return seen[-1]
+
+    await registry.set_queue("doors", running=0)
+    await through.enqueue()
+    monkeypatch.setattr(store, "queues", look_slowly)
+    monkeypatch.setattr(store, "count", count_and_open)
+    await registry.drain_queue("doors")
+    assert (seen[:2], seen[-1]) == ([0, 1], 0)
 
 
 async def test_draining_notices_what_no_event_tells(
