@@ -73,20 +73,28 @@ class Pace(Struct, frozen=True):
     def room(self, spent: float, now: int) -> int:
         """How many may start now."""
         # Half a microsecond: instants of today have no finer grain as floats.
-        used = max(0.0, self._bounded(spent, now) - now - 0.5)
+        used = max(0.0, self.bounded(spent, now) - now - 0.5)
         return floor(self.burst - used / self.interval)
 
     def after(self, spent: float, now: int, jobs: int) -> float:
         """What ``spent`` becomes when so many start now."""
-        return max(self._bounded(spent, now), float(now)) + jobs * self.interval
+        return max(self.bounded(spent, now), float(now)) + jobs * self.interval
 
     def next_at(self, spent: float, now: int) -> int:
         """When the next may start; in the past when there is room."""
-        return ceil(self._bounded(spent, now) - (self.burst - 1) * self.interval)
+        return ceil(self.bounded(spent, now) - (self.burst - 1) * self.interval)
 
-    def _bounded(self, spent: float, now: int) -> float:
-        # Later only when the clock was set back, or the rate changed.
+    def bounded(self, spent: float, now: int) -> float:
+        """What counts of ``spent``: later only when the clock was set back, or by an old rate.
+
+        To be kept, or it would be as far away at the next look.
+        """
         return min(spent, now + self.burst * self.interval)
+
+    def is_overdrawn(self, spent: float, now: int) -> bool:
+        """Whether ``spent`` is later than starts of this rate until now can have made it."""
+        # A microsecond: sums of intervals are not exact.
+        return spent > self.bounded(spent, now) + 1
 
 
 def check_running(value: object, option: str = "running") -> int:

@@ -206,6 +206,31 @@ async def test_rate_that_is_new_holds_for_permits_that_were_given_without_it(des
         desk.clock.advance(60)
 
 
+async def test_rate_of_a_key_that_is_raised_holds_from_then_on(desk: Desk) -> None:
+    await add(desk, 3, JobLimit("add", "k", None, (1, 3_600 * SECOND, 1)))
+    assert len(await claimed(desk)) == 1
+    await add(desk, 1, JobLimit("add", "k", None, (1, 2 * SECOND, 1)))
+    started = []
+    for _ in range(7):
+        started.append(len(await claimed(desk)))
+        desk.clock.advance(1)
+    assert started == [0, 0, 1, 0, 1, 0, 1]
+
+
+async def test_key_whose_rate_was_raised_is_closed_by_its_jobs_as_ever(desk: Desk) -> None:
+    await add(desk, 1, JobLimit("add", "k", None, (1, 3_600 * SECOND, 1)))
+    (run,) = await claimed(desk)
+    faster = JobLimit("add", "k", None, (1, SECOND, 1))
+    await add(desk, 1, faster, delay=SECOND)  # so that nothing waits yet
+    opens_at = desk.clock.now() + 60 * SECOND
+    await desk.report(end(desk, run, Event.FAILED, key_opens_at=opens_at))
+    (new,) = await add(desk, 1, faster)
+    desk.clock.move_to(opens_at - SECOND)
+    assert await claimed(desk) == []
+    desk.clock.move_to(opens_at)
+    assert ids(await claimed(desk)) == [new]
+
+
 async def test_recalled_permit_of_a_key_with_a_rate_counts_once(desk: Desk) -> None:
     paced, order = (JobLimit("add", "k", 2, (1, 60 * SECOND, 1), way) for way in (False, True))
     (first,) = await add(desk, 1, paced)

@@ -132,6 +132,32 @@ async def test_rate_holds_over_claims_and_says_when_to_look_again(desk: Desk) ->
     assert looks == 50
 
 
+async def test_rate_that_is_raised_holds_from_the_next_claim_on(desk: Desk) -> None:
+    await add(desk, 4, queue="a")
+    await set_queue(desk, "a", rate=Rate(1, per=3_600))
+    assert len((await desk.claim()).jobs) == 1
+    await set_queue(desk, "a", rate=Rate(1, per=2))
+    result = await desk.claim()
+    assert result.next_run_at == desk.clock.now() + 2 * SECOND
+    desk.clock.advance(1)
+    assert (await desk.claim()).next_run_at == desk.clock.now() + SECOND
+    desk.clock.advance(1)
+    assert len((await desk.claim()).jobs) == 1
+
+
+async def test_clock_that_is_set_back_costs_a_queue_no_more_than_one_burst(desk: Desk) -> None:
+    await add(desk, 1, queue="a")
+    await set_queue(desk, "a", rate=Rate(1, per=2))
+    assert len((await desk.claim()).jobs) == 1
+    desk.clock.move_to(desk.clock.now() - 86_400 * SECOND)
+    await add(desk, 2, queue="a")
+    started = []
+    for _ in range(5):
+        started.append(len((await desk.claim()).jobs))
+        desk.clock.advance(1)
+    assert started == [0, 0, 1, 0, 1]
+
+
 async def test_rate_and_cap_hold_together(desk: Desk) -> None:
     await add(desk, 10, queue="a")
     await set_queue(desk, "a", rate=Rate(10, burst=4), running=3)

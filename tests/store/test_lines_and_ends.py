@@ -292,6 +292,23 @@ async def test_jobs_whose_window_is_closed_use_up_nothing_of_their_rate(desk: De
     assert await desk.store.check() == []
 
 
+@pytest.mark.parametrize("waiting", [0, 1])
+async def test_clock_that_is_set_back_costs_a_key_no_more_than_one_burst(
+    desk: Desk, waiting: int
+) -> None:
+    paced = JobLimit("add", "k", None, (1, 2 * SECOND, 1))
+    await add(desk, 1 + waiting, paced)
+    assert len(await claimed(desk)) == 1
+    desk.clock.move_to(desk.clock.now() - 86_400 * SECOND)
+    await add(desk, 2, paced)
+    started = []
+    for _ in range(5):
+        started.append(len(await claimed(desk)))
+        desk.clock.advance(1)
+    assert started == [0, 0, 1, 0, 1]
+    assert await desk.store.check() == []
+
+
 async def test_full_key_with_a_rate_goes_on_when_a_run_ends_and_not_by_time(desk: Desk) -> None:
     await add(desk, 3, JobLimit("add", "k", 1, (10, SECOND, 5)))
     result = await desk.claim()

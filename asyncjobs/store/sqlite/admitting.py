@@ -182,7 +182,7 @@ def _close_key(tx: Transaction, seq: int, opens_at: int) -> list[int]:
     for (limit_id,) in tx.fetch("key_of_job", seq):
         # The head of an ordered key, which is due then itself, keeps it.
         recalled += _recall(tx, limit_id, due_before=opens_at)
-        tx.fetch("close_limit", opens_at, limit_id)
+        tx.fetch("close_limit", opens_at, tx.now, limit_id)
     return recalled
 
 
@@ -320,9 +320,15 @@ class _Room(NamedTuple):
         """Whether it runs as many as it may with so many more: an end makes room, not time."""
         return self.running is not None and self.taken + admitted >= self.running
 
+    def is_closed(self, now: int) -> bool:
+        """Whether it opens later; that was by another clock if its rate says so."""
+        if self.opens_at is None or self.opens_at <= now:
+            return False
+        return self.pace is None or not self.pace.is_overdrawn(self.spent, now)
+
     def free(self, now: int) -> int:
         """How many may be admitted."""
-        if self.opens_at is not None and self.opens_at > now:
+        if self.is_closed(now):
             return 0
         free = ADMITTED_MAX if self.running is None else self.running - self.taken
         if self.pace is not None:
@@ -371,11 +377,11 @@ def _choose(tx: Transaction, limits: Iterable[int]) -> list[int]:
 def _pace(tx: Transaction, room: _Room, admitted: int, *, full: bool) -> None:
     """Count starts against the key's rate; look again when time alone may open it."""
     pace, opens_at = room.pace, None
-    if room.opens_at is not None and room.opens_at > tx.now:
+    if room.is_closed(tx.now):
         return  # it was pushed back
-    spent = room.spent
+    spent = room.spent if pace is None else pace.bounded(room.spent, tx.now)
     if pace is not None and admitted:
-        spent = pace.after(room.spent, tx.now, admitted)
+        spent = pace.after(spent, tx.now, admitted)
     if admitted == ADMITTED_MAX:
         opens_at = tx.now
     elif pace is not None and full and not room.is_full(admitted):

@@ -76,11 +76,14 @@ class Gates:
             self._taken[queue] += 1
 
     def settle(self, tx: Transaction) -> None:
-        """Write what the starts have used up of the queues' rates."""
-        for queue, jobs in self._taken.items():
-            settings = self._settings[queue]
-            if settings.pace is not None:
-                spent = settings.pace.after(settings.spent, tx.now, jobs)
+        """Write what is used up of the queues' rates, where it has changed."""
+        for queue, settings in self._settings.items():
+            if settings.pace is None:
+                continue
+            spent = settings.pace.bounded(settings.spent, tx.now)
+            if jobs := self._taken[queue]:
+                spent = settings.pace.after(spent, tx.now, jobs)
+            if spent != settings.spent:
                 tx.fetch("spend_rate", spent, queue)
 
     def next_at(self, queue: str) -> int | None:

@@ -989,8 +989,12 @@ WHERE asyncjobs_limited.limit_id = ?1 AND asyncjobs_limited.place IN ('in', 'rea
   AND j.seq = asyncjobs_limited.seq
 RETURNING seq, place;
 
--- close_limit: a key admits none before an instant.
-UPDATE asyncjobs_limits SET opens_at = max(ifnull(opens_at, 0), ?) WHERE id = ?;
+-- close_limit: a key admits none before an instant. What an old rate has left of "spent" goes, or it
+-- would look as if the clock had been set back since.
+UPDATE asyncjobs_limits
+SET opens_at = max(ifnull(opens_at, 0), ?1),
+    spent = min(spent, ?2 + ifnull(rate_burst * 1.0 * rate_per / rate_jobs, spent))
+WHERE id = ?3;
 
 -- refund_rate: so many starts of a key that were counted have not come. It was open, or there would
 -- have been no such permits, so that nothing is lost with the time at which to look again.
