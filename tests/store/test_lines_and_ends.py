@@ -185,6 +185,25 @@ async def test_parked_job_does_not_start_while_its_key_is_pushed_back(desk: Desk
     assert {run.id for run in both} == {first, parked}
 
 
+@pytest.mark.parametrize("event", [Event.RETRYING, Event.SNOOZED, Event.RELEASED, None])
+async def test_run_that_comes_back_at_once_waits_while_its_key_is_pushed_back(
+    desk: Desk, event: Event | None
+) -> None:
+    jobs = await add(desk, 2, JobLimit("add", "k", 2))
+    back, closing = await claimed(desk)
+    opens_at = desk.clock.now() + 60 * SECOND
+    await desk.report(end(desk, closing, Event.RETRYING, run_at=opens_at, key_opens_at=opens_at))
+    if event is None:
+        await desk.rescue()
+    else:
+        await desk.report(end(desk, back, event))
+    result = await desk.claim()
+    assert (result.jobs, result.next_run_at) == ([], opens_at)
+    assert await desk.store.check() == []
+    desk.clock.move_to(opens_at)
+    assert sorted(ids(await claimed(desk))) == sorted(jobs)
+
+
 async def test_limit_that_was_given_last_in_a_bulk_holds(desk: Desk) -> None:
     caps = [*range(1, 20), 3]
     await desk.insert(*[desk.job(limit=JobLimit("add", "k", cap)) for cap in caps])

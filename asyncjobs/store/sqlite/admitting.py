@@ -159,8 +159,9 @@ def _step_back(
 ) -> tuple[set[int], list[int]]:
     """Jobs that are due later: meanwhile others of their keys may run, unless they are ordered.
 
-    Where there is a rate, one that has ``started`` needs another permit in any case. Answers with
-    the keys that have got room, and the jobs that are in line for it again, which are not held yet.
+    Where there is a rate, or the key is closed, one that has ``started`` needs another permit in
+    any case. Answers with the keys that have got room, and the jobs that are in line for it again,
+    which are not held yet.
     """
     rows = tx.fetch("step_back", to_json(again).decode(), tx.now, started)
     if not started:

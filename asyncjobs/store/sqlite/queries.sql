@@ -956,15 +956,16 @@ WHERE seq IN (SELECT value FROM json_each(?1)) AND place IS NOT NULL
 RETURNING limit_id;
 
 -- step_back: of the jobs [[seq, run_at], ...] those due later are not in the way of others till
--- then, unless their key is ordered. Those that have started line up for another start of a rate; so
--- do all of a key that may run fewer than it does, and of an ordered one that has an earlier job
--- waiting: its limit has changed, or that one was retried by hand.
+-- then, unless their key is ordered. Those that have started line up for another start of a rate, or
+-- of a key that is closed; so do all of a key that may run fewer than it does, and of an ordered one
+-- that has an earlier job waiting: its limit has changed, or that one was retried by hand.
 UPDATE asyncjobs_limited
 SET place = iif(k.ordered OR json_extract(w.value, '$[1]') <= ?2, 'ready', 'later'),
     run_at = iif(k.ordered, 0, json_extract(w.value, '$[1]'))
 FROM json_each(?1) AS w CROSS JOIN asyncjobs_limits AS k
 WHERE asyncjobs_limited.seq = json_extract(w.value, '$[0]') AND k.id = asyncjobs_limited.limit_id
-  AND (NOT k.ordered AND json_extract(w.value, '$[1]') > ?2 OR ?3 AND k.rate_jobs IS NOT NULL
+  AND (NOT k.ordered AND json_extract(w.value, '$[1]') > ?2
+    OR ?3 AND (k.rate_jobs IS NOT NULL OR k.opens_at > ?2)
     OR k.running < (
       SELECT count(*) FROM asyncjobs_limited AS l WHERE l.limit_id = k.id AND l.place = 'in')
     OR k.ordered AND EXISTS (
