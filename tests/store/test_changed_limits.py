@@ -242,6 +242,37 @@ async def test_recalled_permit_of_a_key_with_a_rate_counts_once(desk: Desk) -> N
     assert ids(await claimed(desk)) == [second]
 
 
+async def test_recalled_permit_that_was_given_without_a_rate_is_not_refunded(desk: Desk) -> None:
+    paced = JobLimit("add", "k", None, (1, 60 * SECOND, 1))
+    first, second = await add(desk, 2, paced)
+    assert ids(await claimed(desk)) == [first]
+    await add(desk, 3, JobLimit("add", "k", 5))
+    await add(desk, 1, paced)
+    desk.clock.advance(59)
+    assert await claimed(desk) == []
+    desk.clock.advance(1)
+    assert ids(await claimed(desk)) == [second]
+    assert await desk.store.check() == []
+
+
+@pytest.mark.parametrize("key", ["k", "other"])
+async def test_edited_dead_letter_is_not_refunded_the_start_that_it_had(
+    desk: Desk, key: str
+) -> None:
+    rate = (1, 60 * SECOND, 1)
+    failed, behind = await add(desk, 2, JobLimit("add", "k", 1, rate, ordered=True, stops=True))
+    (run,) = await claimed(desk)
+    await desk.report(end(desk, run, Event.FAILED))
+    await desk.do(Requeue([failed], '{"left":2}', JobLimit("add", key, 1, rate)))
+    moved = [failed] if key == "other" else []
+    assert ids(await claimed(desk)) == moved
+    desk.clock.advance(59)
+    assert await claimed(desk) == []
+    desk.clock.advance(1)
+    assert ids(await claimed(desk)) == ([behind] if moved else [failed])
+    assert await desk.store.check() == []
+
+
 async def test_parked_job_gives_its_permit_back_and_is_taken_up_in_its_turn(desk: Desk) -> None:
     first, parked = [await desk.add(task="strange", limit=THREE, options=LIMITED) for _ in range(2)]
     await desk.claim()  # by one that does not have the task

@@ -133,7 +133,9 @@ def _adapt(tx: Transaction, limit_id: int, before: _Said, now: _Said) -> list[in
     """
     if before.stops and not now.stops:
         tx.fetch("go_on_after_failures", limit_id)
-    recalled = _recall(tx, limit_id) if now.recalls(before) else []
+    recalled = (
+        _recall(tx, limit_id, rated=before.rate_jobs is not None) if now.recalls(before) else []
+    )
     if now.ordered != before.ordered:
         places = tx.fetch("realign", limit_id, now.ordered, tx.now)
         _free(tx, [seq for seq, place in places if place == "later"])
@@ -187,10 +189,16 @@ def _close_key(tx: Transaction, seq: int, opens_at: int) -> list[int]:
     return recalled
 
 
-def _recall(tx: Transaction, limit_id: int, *, due_before: int = LATEST) -> list[int]:
-    """Take the permits of a key back from jobs that have not started; these are not held yet."""
+def _recall(
+    tx: Transaction, limit_id: int, *, due_before: int = LATEST, rated: bool = True
+) -> list[int]:
+    """Take the permits of a key back from jobs that have not started; these are not held yet.
+
+    Those that were given while it was not ``rated`` have not been counted.
+    """
     recalled = [seq for (seq,) in tx.fetch("recall_permits", limit_id, due_before)]
-    _refund(tx, [limit_id] * len(recalled))
+    if rated:
+        _refund(tx, [limit_id] * len(recalled))
     return recalled
 
 
@@ -221,6 +229,8 @@ def change_key(tx: Transaction, seq: int, limit: JobLimit | None) -> list[int]:
     old = [limit_id for (limit_id,) in tx.fetch("key_of_job", seq)]
     if limit is None or not old:
         return []
+    # Its start has come: were it recalled by the new limit, that would be refunded.
+    tx.fetch("step_aside", seq)
     keys = _set_limits(tx, [limit])
     (new,) = keys.ids.values()
     if [new] != old:

@@ -1021,8 +1021,11 @@ RETURNING limit_id, seq, place;
 -- key_of_job: whose line a job stands in.
 SELECT limit_id FROM asyncjobs_limited WHERE seq = ?;
 
--- change_key: it stands in none, and is of another key.
-UPDATE asyncjobs_limited SET limit_id = ?, place = NULL WHERE seq = ?;
+-- step_aside: a finished job stops its key no more.
+UPDATE asyncjobs_limited SET place = NULL WHERE seq = ?;
+
+-- change_key: one that stands in no line is of another key.
+UPDATE asyncjobs_limited SET limit_id = ? WHERE seq = ?;
 
 -- delete_limited: places of deleted jobs.
 DELETE FROM asyncjobs_limited WHERE seq IN (SELECT value FROM json_each(?))
