@@ -116,6 +116,47 @@ async def test_dead_letter_with_other_arguments_leaves_the_key_that_it_had_stopp
     assert ids(await claimed(desk)) == [failed]
 
 
+@pytest.mark.parametrize("rate", [None, (1, 60 * SECOND, 1)])
+@pytest.mark.parametrize("behind_it", ["queued", "delayed", "retrying", "parked"])
+async def test_job_that_is_retried_by_hand_comes_before_a_later_one_that_has_its_turn(
+    desk: Desk, behind_it: str, rate: tuple[int, int, int] | None
+) -> None:
+    line = JobLimit("add", "k", 1, rate, ordered=True)
+    (first,) = await add(desk, 1, line)
+    task = "strange" if behind_it == "parked" else "add"
+    delay = 3_600 * SECOND if behind_it == "delayed" else None
+    (second,) = await add(desk, 1, line, task=task, delay=delay)
+    (run,) = await claimed(desk)
+    await desk.report(end(desk, run, Event.FAILED))
+    desk.clock.advance(60)
+    if behind_it == "retrying":
+        (run,) = await claimed(desk)
+        due = desk.clock.now() + 3_600 * SECOND
+        await desk.report(end(desk, run, Event.RETRYING, run_at=due))
+        desk.clock.advance(60)
+    await desk.claim(room={"coroutine": 0 if behind_it == "queued" else 1})
+    await desk.do(Requeue([first]))
+    (run,) = await claimed(desk)
+    job = await desk.get(second)
+    assert (run.id, job.state, job.reason) == (first, "blocked", "limit")
+    assert await desk.store.check() == []
+    await desk.report(end(desk, run))
+    desk.clock.advance(60)
+    known, late = {**TASKS, **STRANGE}, behind_it in ("delayed", "retrying")
+    assert ids(await claimed(desk, tasks=known)) == ([] if late else [second])
+    desk.clock.advance(3_600)
+    assert ids(await claimed(desk, tasks=known)) == ([second] if late else [])
+
+
+async def test_job_that_is_retried_by_hand_recalls_nothing_that_stands_before_it(
+    desk: Desk,
+) -> None:
+    first, second = await add(desk, 2, JobLimit("add", "k", 1, ordered=True))
+    await desk.cancel(second)
+    await desk.do(Requeue([second]))
+    assert [(await desk.get(job)).state for job in (first, second)] == ["queued", "blocked"]
+
+
 @pytest.mark.parametrize("limit", [None, STOPS])
 async def test_dead_letter_whose_key_stays_goes_first_again(
     desk: Desk, limit: JobLimit | None

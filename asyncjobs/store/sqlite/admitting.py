@@ -241,9 +241,15 @@ def change_key(tx: Transaction, seq: int, limit: JobLimit | None) -> list[int]:
 
 
 def rejoin_line(tx: Transaction, seqs: str, recalled: Sequence[int]) -> None:
-    """Finished jobs that were queued once more, as JSON."""
+    """Finished jobs that were queued once more, as JSON.
+
+    In ordered keys they come before all that were enqueued after them and have not started.
+    """
     rows = tx.fetch("rejoin_line", tx.now, seqs)
+    later = tx.fetch("recall_later", seqs) if rows else []
+    _refund(tx, [limit_id for limit_id, _ in later])
     queued = [seq for _, seq, place in rows if place == "ready"]
+    recalled = [*recalled, *(seq for _, seq in later)]
     _admit(tx, {limit_id for limit_id, _, _ in rows}, queued=queued, recalled=recalled)
 
 

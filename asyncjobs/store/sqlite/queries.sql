@@ -1018,6 +1018,16 @@ FROM json_each(?2) AS w CROSS JOIN asyncjobs_jobs AS j CROSS JOIN asyncjobs_limi
 WHERE asyncjobs_limited.seq = w.value AND j.seq = w.value AND k.id = asyncjobs_limited.limit_id
 RETURNING limit_id, seq, place;
 
+-- recall_later: the permits of ordered keys of jobs behind those that have rejoined their line, and that
+-- have not started.
+UPDATE asyncjobs_limited SET place = 'ready'
+WHERE place = 'in' AND seq IN (
+  SELECT l.seq FROM json_each(?) AS w CROSS JOIN asyncjobs_limited AS a ON a.seq = w.value
+  CROSS JOIN asyncjobs_limits AS k ON k.id = a.limit_id AND k.ordered
+  CROSS JOIN asyncjobs_limited AS l ON l.limit_id = k.id AND l.place = 'in' AND l.seq > a.seq
+  CROSS JOIN asyncjobs_jobs AS j ON j.seq = l.seq AND +j.state IN ('queued', 'blocked'))
+RETURNING limit_id, seq;
+
 -- key_of_job: whose line a job stands in.
 SELECT limit_id FROM asyncjobs_limited WHERE seq = ?;
 
