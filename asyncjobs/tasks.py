@@ -193,7 +193,7 @@ class Task(Generic[P, R]):
             tags: up to 32, to find the job by.
             meta: plain JSON values to keep with the job.
             trigger: what caused the job; by default ``api``, or ``job:<id>`` inside a job.
-            on_crash, max_crashes: ``retry`` (up to 1 to 1,000 in all) or ``fail`` at the first.
+            on_crash, max_crashes: ``retry`` after a crash, up to so many (1 to 1,000), or ``fail``.
             expires: seconds or timedelta from enqueue on, or an aware datetime: not started by
                 then, the job is cancelled and its handle raises ``JobExpired``.
             timeout, retry, keep_result, window, on_complete, on_failure, limit: as the task's.

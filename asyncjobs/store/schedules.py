@@ -161,7 +161,8 @@ class Schedule(Struct, frozen=True, kw_only=True):
     missed: int
     """Times that passed without a job since nobody was there, counted up to 10,000 a gap."""
     skipped: int
-    """Times that passed without a job since the one before had not finished."""
+    """Times that passed without a job since the one before had not finished, or since the job is
+    unique and one that is the same was there."""
 
     def __repr__(self) -> str:
         return f"<Schedule {self.name!r} of task {self.task!r}: {self.status}>"

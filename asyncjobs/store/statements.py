@@ -14,7 +14,7 @@ from pathlib import Path
 
 LARGEST_CHUNK = 128
 """Rows go in chunks of 128, 64, … 1, so that eight prepared statements serve every number of rows.
-With at most 11 values a row that stays far below SQLite's limit of 32,766."""
+With at most 19 values a row that stays far below SQLite's limit of 32,766."""
 
 _HEAD = re.compile(r"^-- (\w+): (.+(?:\n-- .+)*)$", re.MULTILINE)
 _ROWS = re.compile(r"\{rows:(\d+)(?: after (\d+))?\}")

@@ -1083,7 +1083,7 @@ FROM asyncjobs_jobs AS j CROSS JOIN asyncjobs_limited AS l ON l.seq = j.seq
 CROSS JOIN asyncjobs_limits AS k ON k.id = l.limit_id
 WHERE j.id = ?;
 
--- permit_holders: jobs of a key that hold permits, oldest first.
+-- permit_holders: jobs of a key that hold permits, at most so many.
 SELECT j.id, j.state, j.run_at FROM asyncjobs_limited AS l
 CROSS JOIN asyncjobs_jobs AS j ON j.seq = l.seq
 WHERE l.limit_id = ? AND l.place = 'in' LIMIT ?;
