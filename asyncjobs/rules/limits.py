@@ -163,13 +163,6 @@ def check_log_level(value: object) -> int:
     return check_integer(value, "log_level", least=0, most=1_000)
 
 
-def check_callable(value: object, option: str) -> Callable[..., Any]:
-    """Something that can be called."""
-    if not callable(value):
-        raise InvalidOption(f"{option} must be callable, got {type(value).__name__}")
-    return value
-
-
 def check_tags(value: object) -> tuple[str, ...]:
     """At most 32 distinct tags, in the order given."""
     if isinstance(value, str) or not isinstance(value, Iterable):
@@ -239,7 +232,8 @@ def check_url(url: object) -> str:
         raise InvalidOption(f"the database {url!r} names no file")
     if path.startswith("file:"):
         raise InvalidOption(
-            f"the database {url!r} is a file: URI, which is not understood; give a path or sqlite:///path"
+            f"the database {url!r} is a file: URI, which is not understood; give a path or "
+            "sqlite:///path"
         )
     if path.endswith("/"):
         raise InvalidOption(f"the database {url!r} is a directory; give the path of a file in it")

@@ -13,7 +13,6 @@ from asyncjobs.rules.limits import (
     META_MAX,
     NAME_MAX,
     TAGS_MAX,
-    check_callable,
     check_choice,
     check_integer,
     check_meta,
@@ -82,12 +81,6 @@ def test_choice_is_one_of_its_words() -> None:
     assert check_choice("a", "mode", ("a", "b")) == "a"
     with pytest.raises(InvalidOption, match="mode='c' is not known; it is one of a, b"):
         check_choice("c", "mode", ("a", "b"))
-
-
-def test_callables_are_told_from_the_rest() -> None:
-    assert check_callable(len, "hook") is len
-    with pytest.raises(InvalidOption, match="hook must be callable, got int"):
-        check_callable(3, "hook")
 
 
 @pytest.mark.parametrize("count", [0, 1, TAGS_MAX - 1, TAGS_MAX])

@@ -62,7 +62,6 @@ class RemoteNotePad:
             run.ended = True
             self._run = None
             self._say(run)
-            self._waits = False
 
     def _say(self, run: Run) -> None:
         note = run.collect_notes()
