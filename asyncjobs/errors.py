@@ -378,6 +378,12 @@ def _seconds(delay: float | timedelta, option: str) -> float:
     return delay
 
 
+def _flag(value: object, option: str) -> bool:
+    if not isinstance(value, bool):
+        raise InvalidOption(f"{option} must be True or False, got {shown(value)}")
+    return value
+
+
 class RetryLater(JobSignal):
     """Run this job again after ``delay`` seconds; uses up an attempt.
 
@@ -394,7 +400,7 @@ class RetryLater(JobSignal):
         seconds = _seconds(delay, "RetryLater(delay)")
         super().__init__(reason or f"retry in {seconds:g} s")
         self.delay = delay
-        self.whole_key = whole_key
+        self.whole_key = _flag(whole_key, "RetryLater(whole_key)")
 
 
 class Snooze(JobSignal):
@@ -411,7 +417,7 @@ class Snooze(JobSignal):
         seconds = _seconds(delay, "Snooze(delay)")
         super().__init__(reason or f"snooze for {seconds:g} s")
         self.delay = delay
-        self.whole_key = whole_key
+        self.whole_key = _flag(whole_key, "Snooze(whole_key)")
 
 
 class Cancel(JobSignal):

@@ -513,6 +513,13 @@ def test_delay_that_is_no_duration_is_refused_where_it_is_given(signal: Any, del
 
 
 @pytest.mark.parametrize("signal", [RetryLater, Snooze])
+@pytest.mark.parametrize("given", ["yes", "no", 1, None])
+def test_whole_key_that_is_no_flag_is_refused_where_it_is_given(signal: Any, given: Any) -> None:
+    with pytest.raises(InvalidOption, match=rf"{signal.__name__}\(whole_key\) must be True or Fal"):
+        signal(5, whole_key=given)
+
+
+@pytest.mark.parametrize("signal", [RetryLater, Snooze])
 def test_signal_says_its_delay_in_seconds_and_survives_a_process_pool(signal: Any) -> None:
     there_and_back = pickle.loads(pickle.dumps(signal(timedelta(minutes=1.5))))
 
