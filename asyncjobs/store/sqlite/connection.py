@@ -192,6 +192,12 @@ def set_up(connection: sqlite3.Connection, durability: str, *, writer: bool) -> 
 def translate(error: sqlite3.Error, path: str) -> AsyncJobsError:
     """sqlite3's error as one of ours, with what to do."""
     code = getattr(error, "sqlite_errorcode", None)
+    if code == sqlite3.SQLITE_IOERR_WRITE:
+        # One code for a disk that fails and for EFBIG and EDQUOT, so it cannot be a StoreFull.
+        return StoreError(
+            f"{path}: cannot be written ({error}): the disk fails, or a quota or the limit of "
+            "file sizes (ulimit -f) is reached; raise that, or see the system's log"
+        )
     match code & 0xFF if code is not None else None:
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
             return StoreBusy(f"{path}: another program holds the write lock ({error})")
