@@ -124,7 +124,7 @@ class Pruner:
         slices, full = 0, True
         while full:
             limit = self._slice_rows()
-            full = await self._delete(replace(operation, limit=limit)) >= limit
+            full = await self._commit.alone(replace(operation, limit=limit)) >= limit
             slices += 1
         return slices
 
@@ -147,11 +147,7 @@ class Pruner:
             if first is None:
                 return
             limit = self._slice_rows()
-            await self._delete(Prune({state: before}, LONG_AGO, limit, since=first))
-
-    async def _delete(self, operation: Prune | PruneRetained) -> int:
-        deleted: int = await self._commit.alone(operation)
-        return deleted
+            await self._commit.alone(Prune({state: before}, LONG_AGO, limit, since=first))
 
     async def _note_use(self) -> None:
         """Before anything goes, the file is as full as it gets."""
