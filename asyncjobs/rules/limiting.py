@@ -7,7 +7,7 @@ start moves it by one interval, so it cannot drift, and a clock that steps back 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from math import ceil, floor
 from typing import Any
@@ -83,6 +83,13 @@ class Pace(Struct, frozen=True):
     def next_at(self, spent: float, now: int) -> int:
         """When the next may start; in the past when there is room."""
         return ceil(self.bounded(spent, now) - (self.burst - 1) * self.interval)
+
+    def of_starts(self, starts: Iterable[int]) -> float:
+        """What ``spent`` is after starts at these instants, were there no others."""
+        spent = 0.0
+        for at in sorted(starts):
+            spent = self.after(spent, at, 1)
+        return spent
 
     def bounded(self, spent: float, now: int) -> float:
         """What counts of ``spent``: later only when the clock was set back, or by an old rate.

@@ -352,6 +352,69 @@ async def test_jobs_whose_window_is_closed_use_up_nothing_of_their_rate(desk: De
     assert await desk.store.check() == []
 
 
+DAY = 86_400
+
+
+@pytest.mark.parametrize("burst", [1, 2, 3])
+@pytest.mark.parametrize("running", [None, 1, 2])
+@pytest.mark.parametrize("paused", [False, True])
+async def test_permits_that_are_taken_up_late_count_from_then_on(
+    desk: Desk, burst: int, running: int | None, paused: bool
+) -> None:
+    await add(desk, 8, JobLimit("add", "k", running, (1, DAY * SECOND, burst)))
+    await desk.do(pausing(paused))
+    for _ in range(5):
+        if paused:
+            await desk.claim()
+        desk.clock.advance(DAY)
+    await desk.do(pausing(False))
+    started = 0
+    for _ in range(20):
+        runs = await claimed(desk, room={"coroutine": 1})
+        started += len(runs)
+        desk.clock.advance(0.2)
+        await desk.report(*[end(desk, run) for run in runs])
+        desk.clock.advance(2)
+    assert started == burst
+    desk.clock.advance(DAY)
+    assert len(await claimed(desk)) == 1
+    assert await desk.store.check() == []
+
+
+async def test_job_that_has_waited_long_for_its_retry_counts_from_its_start_on(
+    desk: Desk,
+) -> None:
+    await add(desk, 2, JobLimit("add", "k", 1, (1, DAY * SECOND, 1), ordered=True))
+    (run,) = await claimed(desk)
+    due = desk.clock.now() + 2 * DAY * SECOND
+    await desk.report(end(desk, run, Event.RETRYING, run_at=due))
+    desk.clock.advance(DAY)
+    assert await claimed(desk) == []
+    desk.clock.move_to(due)
+    await desk.report(*[end(desk, run) for run in await claimed(desk)])
+    desk.clock.advance(DAY - 1)
+    assert await claimed(desk) == []
+    desk.clock.advance(1)
+    assert len(await claimed(desk)) == 1
+
+
+async def test_start_of_a_run_that_is_in_the_future_by_the_clock_does_not_count(
+    desk: Desk,
+) -> None:
+    paced = JobLimit("add", "k", None, (1, 2 * SECOND, 1))
+    await add(desk, 1, paced)
+    (run,) = await claimed(desk)
+    desk.clock.move_to(desk.clock.now() - DAY * SECOND)
+    await add(desk, 3, paced)
+    started = []
+    for _ in range(4):
+        started.append(len(await claimed(desk)))
+        desk.clock.advance(1)
+    assert started == [0, 0, 1, 0]
+    await desk.report(end(desk, run))
+    assert [len(await claimed(desk)), len(await claimed(desk))] == [1, 0]
+
+
 @pytest.mark.parametrize("waiting", [0, 1])
 async def test_clock_that_is_set_back_costs_a_key_no_more_than_one_burst(
     desk: Desk, waiting: int

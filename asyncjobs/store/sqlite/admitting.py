@@ -10,7 +10,7 @@ that could drift. All of it happens in the transaction that makes or takes the r
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from math import ceil
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ from ...clock import MICROSECONDS
 from ...records import JobLimit, NewJob, Transition
 from ...rules.limiting import Pace
 from ...states import FINISHED, Event, State
-from .transaction import Transaction, to_json
+from .transaction import Transaction, from_json, to_json
 
 ADMITTED_MAX = 1_000
 """Jobs of a key that are admitted in one transaction; the next claim goes on."""
@@ -148,12 +148,32 @@ def leave_line(tx: Transaction, transitions: Sequence[Transition]) -> None:
     finished = [t.seq for t in transitions if t.state in FINISHED]
     failed = [t.seq for t in transitions if t.state is State.FAILED]
     again = [(t.seq, t.run_at) for t in transitions if t.run_at is not None]
+    _count_starts(tx, [t.seq for t in transitions], {seq for seq, _ in again})
     left = _leave(tx, finished, failed) if finished else set()
     limits, recalled = _step_back(tx, again, started=True) if again else (set(), [])
     for t in transitions:
         if t.key_opens_at is not None:
             recalled += _close_key(tx, t.seq, t.key_opens_at)
     _admit(tx, left | limits, recalled=recalled)
+
+
+def _count_starts(tx: Transaction, seqs: Sequence[int], again: Collection[int]) -> None:
+    """See to it that runs that end count from their starts on, where keys have a rate.
+
+    They were counted with their permits, which may have been long before. ``again`` are those that
+    are queued already.
+    """
+    rows = tx.fetch("rated_keys", to_json(list(seqs)).decode())
+    back = Counter(limit_id for limit_id, seq in rows if seq in again)
+    limits = to_json(list({limit_id for limit_id, _ in rows})).decode()
+    for row in tx.fetch("limit_rooms", limits, tx.now) if rows else ():
+        room = _Room._make(row)
+        assert room.pace is not None
+        unstarted = room.unstarted - back[room.limit_id]
+        started = room.started + unstarted * room.pace.interval
+        if room.spent < started:
+            spent = room.pace.bounded(started, tx.now)
+            tx.fetch("spend_limit", max(room.spent, spent), room.limit_id)
 
 
 def _step_back(
@@ -326,12 +346,19 @@ class _Room(NamedTuple):
     taken: int
     unstarted: int
     """Of those, for keys with a rate, the ones that have not started."""
+    starts: str
+    """When the others have, as JSON."""
 
     @property
     def pace(self) -> Pace | None:
         """Its rate."""
         rate = self.rate_jobs
         return None if rate is None else Pace(rate, self.rate_per, self.rate_burst)
+
+    @property
+    def started(self) -> float:
+        """What is used up of its rate by the starts of those that hold permits; 0 without."""
+        return 0.0 if self.pace is None else self.pace.of_starts(from_json(self.starts))
 
     def is_full(self, admitted: int) -> bool:
         """Whether it runs as many as it may with so many more: an end makes room, not time."""
@@ -349,8 +376,14 @@ class _Room(NamedTuple):
             return 0
         free = ADMITTED_MAX if self.running is None else self.running - self.taken
         if self.pace is not None:
-            # Permits that nobody takes up must not pile up to a burst while nothing is claimed.
-            free = min(free, self.pace.room(self.spent, now), self.pace.burst - self.unstarted)
+            # Permits that nobody takes up must not pile up to a burst while nothing is claimed; and
+            # those that were taken up late count from then on.
+            started = self.started
+            free = min(
+                free,
+                self.pace.room(max(self.spent, started), now),
+                self.pace.room(started, now) - self.unstarted,
+            )
         return max(0, min(free, ADMITTED_MAX))
 
 
@@ -378,7 +411,7 @@ def _choose(tx: Transaction, limits: Iterable[int]) -> list[int]:
         return []
     lines = {limit_id: [seq for seq in seqs if seq is not None] for limit_id, *seqs in first}
     chosen: list[int] = []
-    for row in tx.fetch("limit_rooms", to_json(list(lines)).decode()):
+    for row in tx.fetch("limit_rooms", to_json(list(lines)).decode(), tx.now):
         room = _Room._make(row)
         line, free = lines[room.limit_id], room.free(tx.now)
         if len(line) == 2 and free > 2:
@@ -396,7 +429,9 @@ def _pace(tx: Transaction, room: _Room, admitted: int, *, full: bool) -> None:
     pace, opens_at = room.pace, None
     if room.is_closed(tx.now):
         return  # it was pushed back
-    spent = room.spent if pace is None else pace.bounded(room.spent, tx.now)
+    spent = room.spent
+    if pace is not None:
+        spent = pace.bounded(max(spent, room.started), tx.now)
     if pace is not None and admitted:
         spent = pace.after(spent, tx.now, admitted)
     if admitted == ADMITTED_MAX:

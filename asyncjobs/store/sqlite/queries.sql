@@ -900,14 +900,23 @@ INSERT OR ROLLBACK INTO asyncjobs_limited (seq, limit_id, place, priority, run_a
 VALUES {rows:5};
 
 -- limit_rooms: what keys allow, how many permits are taken and, where there is a rate, how many of
--- those jobs have not started.
+-- those jobs have not started, and when the others have, as far as that counts still.
 SELECT k.id, k.running, k.rate_jobs, k.rate_per, k.rate_burst, k.spent, k.opens_at,
        (SELECT count(*) FROM asyncjobs_limited AS l WHERE l.limit_id = k.id AND l.place = 'in'),
        iif(k.rate_jobs IS NULL, 0, (
          SELECT count(*) FROM asyncjobs_limited AS l
          CROSS JOIN asyncjobs_jobs AS j ON j.seq = l.seq
-         WHERE l.limit_id = k.id AND l.place = 'in' AND +j.state = 'queued'))
-FROM json_each(?) AS w CROSS JOIN asyncjobs_limits AS k ON k.id = w.value;
+         WHERE l.limit_id = k.id AND l.place = 'in' AND +j.state = 'queued')),
+       iif(k.rate_jobs IS NULL, '[]', (
+         SELECT json_group_array(j.started_at) FROM asyncjobs_limited AS l
+         CROSS JOIN asyncjobs_jobs AS j ON j.seq = l.seq
+         WHERE l.limit_id = k.id AND l.place = 'in' AND +j.started_at <= ?2
+           AND +j.started_at > ?2 - k.rate_burst * 1.0 * k.rate_per / k.rate_jobs))
+FROM json_each(?1) AS w CROSS JOIN asyncjobs_limits AS k ON k.id = w.value;
+
+-- rated_keys: of the jobs, those whose keys have a rate.
+SELECT l.limit_id, l.seq FROM json_each(?) AS w CROSS JOIN asyncjobs_limited AS l ON l.seq = w.value
+CROSS JOIN asyncjobs_limits AS k ON k.id = l.limit_id AND k.rate_jobs IS NOT NULL;
 
 -- next_in_lines: of each key in whose line jobs wait, the next one and the one behind it, or NULL.
 SELECT * FROM (SELECT w.value, (
@@ -989,6 +998,9 @@ FROM asyncjobs_jobs AS j
 WHERE asyncjobs_limited.limit_id = ?1 AND asyncjobs_limited.place IN ('in', 'ready', 'later')
   AND j.seq = asyncjobs_limited.seq
 RETURNING seq, place;
+
+-- spend_limit: what is used up of a key's rate.
+UPDATE asyncjobs_limits SET spent = ? WHERE id = ?;
 
 -- close_limit: a key admits none before an instant. What an old rate has left of "spent" goes, or it
 -- would look as if the clock had been set back since.
