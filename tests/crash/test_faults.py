@@ -113,7 +113,7 @@ async def test_a_claim_whose_commit_fails_strands_no_job(tmp_path: Path, place: 
 
 
 @pytest.mark.parametrize(
-    ("statement", "share"), [("COMMIT", 0.2), ("BEGIN", 0.2), ("UPDATE", 0.1), ("INSERT", 0.15)]
+    ("statement", "share"), [("COMMIT", 0.25), ("BEGIN", 0.25), ("UPDATE", 0.2), ("INSERT", 0.15)]
 )
 async def test_a_disk_that_fails_at_random_loses_and_doubles_nothing(
     tmp_path: Path, statement: str, share: float

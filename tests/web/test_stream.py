@@ -13,6 +13,7 @@ from starlette.applications import Starlette
 
 from asyncjobs import JobHandle, Retry, Runner, current_job
 from asyncjobs.services.feed import WAITING_MAX
+from asyncjobs.store.journal import Event
 from asyncjobs.testing import ManualClock
 from asyncjobs.web import stream as streams
 from tests.runner.support import until
@@ -348,6 +349,10 @@ async def test_many_streams_share_one_reader_of_the_journal(
     assert 0 < len(reads) < 10
 
 
+def is_said(event: Event, done: int) -> bool:
+    return event.progress is not None and event.progress.done == done
+
+
 async def test_slow_client_keeps_a_bounded_number_and_hears_the_newest(
     runner: Runner, app: Starlette, steps: Steps
 ) -> None:
@@ -360,6 +365,7 @@ async def test_slow_client_keeps_a_bounded_number_and_hears_the_newest(
         for goal in range(1, 5):
             await steps.said(handle, goal)
         (listener,) = runner.engine().feed._by_seq[(await handle.job()).seq]
+        await until(lambda: any(is_said(event, 4) for event in listener._waiting))
         assert len(listener._waiting) <= WAITING_MAX
         stream.reads.set()
         steps.go(None)
