@@ -11,7 +11,7 @@ from ..errors import AsyncJobsError
 from ..inventory import LimitStanding
 from ..running.context import Run
 from ..store.base import Store
-from ..store.sqlite.gates import HOLDERS_MAX
+from ..store.overview import HOLDERS_MAX
 
 LOOK_SECONDS = 1.0
 """How long a job waits for another before one looks: nearly all have got it by then."""

@@ -11,6 +11,9 @@ from ..inventory import AuditEntry, Count, LimitStanding, Queue, QueueStanding
 from ..records import Job
 from ..rules.window import Window
 
+HOLDERS_MAX = 10
+"""Jobs that are named where a queue, or a key, runs as many as it may."""
+
 
 class AuditNote(Struct, frozen=True):
     """Who does something by hand, and to what. One id makes one entry, however many slices."""

@@ -16,13 +16,11 @@ from msgspec.structs import replace
 from ...clock import to_datetime
 from ...inventory import QueueStanding
 from ...rules.limiting import Pace
+from ..overview import HOLDERS_MAX
 from ..queueing import QueueSettings, SetQueue
 from .transaction import STATEMENTS, Transaction, to_json
 
 SETTINGS = ("paused", "running", "pace", "weight", "ageing")
-
-HOLDERS_MAX = 10
-"""Jobs that are named where a queue, or a key, runs as many as it may."""
 
 
 class Gates:

@@ -13,9 +13,9 @@ from ...records import optional_datetime
 from ...rules.explaining import AHEAD_MAX
 from ...states import State
 from ..base import Filter
-from ..overview import InstanceRow
+from ..overview import HOLDERS_MAX, InstanceRow
 from ..queueing import QueueSettings
-from .gates import HOLDERS_MAX, read_settings
+from .gates import read_settings
 from .listing import count_rows
 from .transaction import STATEMENTS, from_json
 
